@@ -1,0 +1,15 @@
+//! The contract of Pulso: `pulso.v1` as messages and services, and the walk over raw pulse bytes.
+//!
+//! The hot path does not build [`v1::Pulse`] structs: [`walk`] reads a request's bytes and hands over borrowed fields,
+//! so that the ingestor can check a pulse and forward its bytes as they are, and the fold can read them again.
+
+pub mod walk;
+
+/// The generated messages, client and server of package `pulso.v1`.
+#[expect(missing_docs, clippy::all, reason = "generated code; the documentation stands in the .proto files")]
+pub mod v1 {
+    tonic::include_proto!("pulso.v1");
+}
+
+/// The descriptor set of `pulso.v1` with its imports and comments, for the reflection service.
+pub const FILE_DESCRIPTOR_SET: &[u8] = tonic::include_file_descriptor_set!("pulso_v1_descriptor");
