@@ -5,7 +5,10 @@
 //! the order of arrival; equal versions carry equal bytes by the fold's design. That one rule is what makes a zombie or
 //! a late write harmless, and it is all that a store decides.
 
+#[cfg(test)]
+pub(crate) mod conformance;
 pub mod keys;
+pub mod memory;
 
 use bytes::Bytes;
 
