@@ -1,5 +1,6 @@
 //! The usage row: what one tenant used of one SKU, unit and region in one window, as an absolute truth with its own rank.
 
+use crate::ids::TenantId;
 use crate::position::{Position, Rank};
 use crate::quantity::{Quantity, QuantitySum};
 use crate::time::Instant;
@@ -197,6 +198,18 @@ impl UsageRow {
             hwm: Rank::from_u64(u64::from_le_bytes(*take(&mut rest)?)),
         })
     }
+}
+
+/// What one durable checkpoint of a partition changed: the consumer's word to pricing.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct UsageChanged {
+    /// The partition of the log.
+    pub partition: u32,
+    /// The first rank that is not in the checkpoint; also moves when no usage changed, so that waiting for a duplicate
+    /// ends.
+    pub through: Rank,
+    /// The tenant-months whose usage rows were written.
+    pub months: Vec<(TenantId, Window)>,
 }
 
 fn take<'a, const N: usize>(rest: &mut &'a [u8]) -> Option<&'a [u8; N]> {

@@ -1,0 +1,192 @@
+//! What a checkpoint makes durable, and in which order: the one ordering rule.
+//!
+//! The progress may pass a record only after its rows, id runs, directory and dead letters are confirmed. What a folded
+//! record touched is written again also when nothing was applied to it: what one quorum read saw, every later one sees.
+
+use bytes::Bytes;
+use prost::Message;
+use pulso_domain::position::Rank;
+use pulso_domain::usage::UsageChanged;
+use pulso_domain::window::{Level, Window};
+use pulso_platform::store::{Cell as StoreCell, CompareAndSet, Flush, Key, keys};
+use pulso_proto::v1;
+
+use super::ids::filter::Filter;
+use super::ids::list::{ListedRun, with_run};
+use super::ids::open::{HEADER_PREFIX, OpenRun, encode_header};
+use super::partition::{ClosingRun, PartitionFold};
+use super::rows::{SlotId, row_key};
+
+/// A checkpoint that was taken and is not confirmed yet. Exactly one of [`PartitionFold::confirm`] and
+/// [`PartitionFold::fail`] must follow.
+#[derive(Debug)]
+pub struct Checkpoint {
+    /// The first rank that is not in it.
+    pub through: Rank,
+    rows: Vec<SlotId>,
+    open_changed: u64,
+    /// Runs that this checkpoint lists, with their filters.
+    listed: Vec<ListedRun>,
+    list: Option<v1::RunList>,
+    ready: Vec<(Key, StoreCell)>,
+    changed: UsageChanged,
+}
+
+impl PartitionFold {
+    /// How much a flush would write, and whether any record was folded since the last one.
+    #[must_use]
+    pub fn has_changes(&self) -> bool {
+        self.moved
+    }
+
+    /// Rows and complete runs that wait for a flush: what the shell bounds.
+    #[must_use]
+    pub fn waiting(&self) -> (usize, usize) {
+        (self.rows.dirty_len(), self.closing.len())
+    }
+
+    /// Takes all that changed since the last checkpoint, as one flush.
+    pub fn checkpoint(&mut self) -> (Flush, Checkpoint) {
+        let through = self.state.rank();
+        let last = through.as_u64() - 1;
+        let mut flush = Flush::default();
+        let rows = self.rows.take_dirty();
+        self.row_cells(&rows, &mut flush);
+        let open_changed = self.open_cells(last, &mut flush);
+        let (listed, list) = self.list_complete_runs(&mut flush);
+        let ready = std::mem::take(&mut self.ready);
+        flush.cells.extend(ready.iter().cloned());
+        flush.cells.extend(self.directory.take_changed(&self.rows, Rank::from_u64(last)));
+        let progress = StoreCell { version: through.as_u64(), value: self.state.encode() };
+        flush.checkpoint.push((keys::progress(self.config.partition), progress));
+        self.moved = false;
+        let changed = self.changed(&rows, through);
+        (flush, Checkpoint { through, rows, open_changed, listed, list, ready, changed })
+    }
+
+    fn row_cells(&self, rows: &[SlotId], flush: &mut Flush) {
+        for slot in rows {
+            let key = row_key(self.rows.key(*slot));
+            let row = self.rows.row(*slot);
+            let version = row.hwm.as_u64();
+            let cell = StoreCell { version, value: Bytes::copy_from_slice(&row.encode()) };
+            let name =
+                Key::new(pulso_platform::store::Table::Usage, key.partition_key(), key.clustering_key());
+            flush.cells.push((name, cell));
+            if key.window.level() == Level::Month {
+                let month = keys::month(self.config.partition, key.tenant_id, key.window);
+                flush.cells.push((month, StoreCell { version, value: Bytes::new() }));
+            }
+        }
+    }
+
+    fn open_cells(&mut self, last: u64, flush: &mut Flush) -> u64 {
+        let partition = self.config.partition;
+        let stored = self.open_stored;
+        let begun = self.open.as_ref().is_some_and(|open| open.start() < self.state.rank());
+        let Some(open) = self.open.as_mut().filter(|_| begun) else { return 0 };
+        let run = keys::run_partition(partition, 0, open.start());
+        push_run_cells(open, &run, !stored, last, flush);
+        self.open_stored = true;
+        open.take_changed()
+    }
+
+    fn list_complete_runs(&mut self, flush: &mut Flush) -> (Vec<ListedRun>, Option<v1::RunList>) {
+        let mut list = self.list.clone();
+        let mut listed = Vec::new();
+        for closing in &self.closing {
+            let run = ListedRun {
+                start: closing.run.start(),
+                level: 0,
+                entries: closing.run.len() as u64,
+                times: closing.run.times(),
+                appended_at_max_nanos: closing.appended_at_max_nanos,
+                filters: Filter::build(closing.run.ids()).into_iter().collect(),
+            };
+            let Some(longer) = with_run(&list, run.to_proto(), &self.config.shape) else { continue };
+            list = longer;
+            self.push_complete_run(closing, &run, flush);
+            listed.push(run);
+        }
+        if listed.is_empty() {
+            return (listed, None);
+        }
+        let value = Bytes::from(list.encode_to_vec());
+        let key = keys::run_list(self.config.partition);
+        flush.sets.push(CompareAndSet { key, expected: self.index.version, value });
+        (listed, Some(list))
+    }
+
+    fn push_complete_run(&self, closing: &ClosingRun, run: &ListedRun, flush: &mut Flush) {
+        let name = keys::run_partition(self.config.partition, 0, run.start);
+        let last = run.end(&self.config.shape).as_u64() - 1;
+        push_run_cells(&closing.run, &name, !closing.stored_before, last, flush);
+        for (prefix, filter) in (0..).zip(&run.filters) {
+            let cell = StoreCell { version: last, value: filter.encode() };
+            flush.cells.push((keys::run_filter(&name, prefix), cell));
+        }
+    }
+
+    fn changed(&self, rows: &[SlotId], through: Rank) -> UsageChanged {
+        let months =
+            rows.iter().map(|slot| self.rows.key(*slot)).filter(|(_, window)| window.level() == Level::Month);
+        let mut months: Vec<(&str, Window)> =
+            months.map(|(series, window)| (series.tenant_id, window)).collect();
+        months.sort_unstable();
+        months.dedup();
+        let owned =
+            |(tenant, month): (&str, Window)| Some((pulso_domain::ids::TenantId::new(tenant)?, month));
+        UsageChanged {
+            partition: self.config.partition,
+            through,
+            months: months.into_iter().filter_map(owned).collect(),
+        }
+    }
+
+    /// Says that the checkpoint is durable. Gives what changed, for the hand-off to pricing.
+    pub fn confirm(&mut self, checkpoint: Checkpoint) -> UsageChanged {
+        self.rows.confirm(&checkpoint.rows);
+        if let Some(list) = checkpoint.list {
+            self.list = list;
+            self.index.version += 1;
+        }
+        let shape = self.config.shape;
+        for run in checkpoint.listed {
+            self.closing.retain(|closing| closing.run.start() != run.start);
+            if !self.index.covers(&shape, run.start) {
+                let place = self.index.runs.partition_point(|listed| listed.start < run.start);
+                self.index.runs.insert(place, run);
+            }
+        }
+        checkpoint.changed
+    }
+
+    /// Says that it is not sure that the checkpoint is durable: all of it is changed still, and comes again.
+    pub fn fail(&mut self, checkpoint: Checkpoint) {
+        self.rows.fail(&checkpoint.rows);
+        if let Some(open) = &mut self.open {
+            open.restore_changed(checkpoint.open_changed);
+        }
+        self.open_stored = false;
+        self.closing.iter_mut().for_each(|closing| closing.stored_before = false);
+        self.directory.restore_changed();
+        let later = std::mem::replace(&mut self.ready, checkpoint.ready);
+        self.ready.extend(later);
+        self.moved = true;
+    }
+
+    /// Forgets confirmed rows that were not touched in the last `keep_flushes` flushes.
+    pub fn evict(&mut self, keep_flushes: u32) {
+        let keep = self.directory.slots();
+        let numbers = self.rows.evict(keep_flushes, &keep, !self.config.rules.only_confirmed_is_evicted);
+        self.directory.renumber(&numbers);
+    }
+}
+
+fn push_run_cells(run: &OpenRun, name: &[u8], all: bool, last: u64, flush: &mut Flush) {
+    let header = StoreCell { version: last, value: encode_header(&run.times()) };
+    flush.cells.push((keys::run_cell(name, HEADER_PREFIX), header));
+    for (prefix, value) in run.changed_cells(all) {
+        flush.cells.push((keys::run_cell(name, prefix), StoreCell { version: last, value }));
+    }
+}

@@ -1,0 +1,142 @@
+//! The directory of the range being folded: which of its records hold pulses of which tenant, SKU, region and hour.
+//!
+//! It finds a tenant's pulses in the archive without a scan. One bit for each record of the range; written per tenant,
+//! whole, so that the last flush of a range has all of it.
+
+use std::collections::{BTreeMap, HashMap};
+
+use bytes::Bytes;
+use prost::Message;
+use pulso_domain::position::Rank;
+use pulso_platform::store::{Cell, Key, keys};
+use pulso_proto::v1;
+
+use super::rows::{RowTable, SlotId};
+
+/// One hour's row that the range touched.
+#[derive(Clone, Copy, Debug)]
+struct Touched {
+    slot: SlotId,
+    offsets: u128,
+    changed: bool,
+}
+
+/// The directory of one range.
+#[derive(Clone, Debug)]
+pub struct RangeDirectory {
+    start: Rank,
+    touched: Vec<Touched>,
+    /// What the store has of this range, when the fold began in the middle of it: by tenant, at its first touch.
+    stored: Option<HashMap<String, v1::Directory>>,
+}
+
+impl RangeDirectory {
+    /// An empty directory for the range that starts here; `resumed` when the fold begins behind its first record.
+    #[must_use]
+    pub fn new(start: Rank, resumed: bool) -> Self {
+        Self { start, touched: Vec::new(), stored: resumed.then(HashMap::new) }
+    }
+
+    /// The rank its range starts at.
+    #[must_use]
+    pub const fn start(&self) -> Rank {
+        self.start
+    }
+
+    /// Whether what the store has of this tenant must be supplied first.
+    #[must_use]
+    pub fn wants(&self, tenant_id: &str) -> bool {
+        self.stored.as_ref().is_some_and(|stored| !stored.contains_key(tenant_id))
+    }
+
+    /// Says what the store has of a tenant; `None` for nothing.
+    pub fn supply(&mut self, tenant_id: &str, directory: Option<v1::Directory>) {
+        if let Some(stored) = &mut self.stored {
+            stored.insert(tenant_id.to_owned(), directory.unwrap_or_default());
+        }
+    }
+
+    /// Notes that the record holds a pulse of the hour's row.
+    #[inline]
+    pub fn touch(&mut self, rows: &mut RowTable, slot: SlotId, rank: Rank) {
+        let bit = 1_u128 << (rank.as_u64() - self.start.as_u64());
+        let place = rows.directory_place(slot);
+        match self.touched.get_mut(*place as usize) {
+            Some(touched) if touched.slot == slot => {
+                touched.changed |= touched.offsets & bit == 0;
+                touched.offsets |= bit;
+            }
+            _ => {
+                *place = self.touched.len() as u32;
+                self.touched.push(Touched { slot, offsets: bit, changed: true });
+            }
+        }
+    }
+
+    /// The slots that must keep a number while this range is folded.
+    #[must_use]
+    pub fn slots(&self) -> Vec<SlotId> {
+        self.touched.iter().map(|touched| touched.slot).collect()
+    }
+
+    /// Takes over new slot numbers after an eviction that kept [`RangeDirectory::slots`].
+    pub fn renumber(&mut self, numbers: &[Option<SlotId>]) {
+        for touched in &mut self.touched {
+            if let Some(number) = numbers[touched.slot as usize] {
+                touched.slot = number;
+            }
+        }
+    }
+
+    /// The cells of the tenants that changed since the last call, each whole, at the version of the last folded record.
+    #[must_use]
+    pub fn take_changed(&mut self, rows: &RowTable, version: Rank) -> Vec<(Key, Cell)> {
+        let mut tenants: BTreeMap<&str, Vec<&Touched>> = BTreeMap::new();
+        for touched in &self.touched {
+            tenants.entry(rows.key(touched.slot).0.tenant_id).or_default().push(touched);
+        }
+        tenants.retain(|_, touched| touched.iter().any(|touched| touched.changed));
+        let cells = tenants
+            .into_iter()
+            .map(|(tenant_id, touched)| {
+                let stored = self.stored.as_ref().and_then(|stored| stored.get(tenant_id));
+                let value = Bytes::from(directory_of(rows, &touched, stored).encode_to_vec());
+                (keys::directory(tenant_id, self.start), Cell { version: version.as_u64(), value })
+            })
+            .collect();
+        self.touched.iter_mut().for_each(|touched| touched.changed = false);
+        cells
+    }
+
+    /// Says that a flush failed: everything is changed still.
+    pub fn restore_changed(&mut self) {
+        self.touched.iter_mut().for_each(|touched| touched.changed = true);
+    }
+}
+
+fn directory_of(rows: &RowTable, touched: &[&Touched], stored: Option<&v1::Directory>) -> v1::Directory {
+    let mut offsets: BTreeMap<(String, String, i32), u128> = BTreeMap::new();
+    for entry in stored.iter().flat_map(|stored| &stored.entries) {
+        let key = (entry.product_sku.clone(), entry.region.clone(), entry.hour);
+        *offsets.entry(key).or_default() |= entry_offsets(entry);
+    }
+    for touched in touched {
+        let (series, hour) = rows.key(touched.slot);
+        let key = (series.product_sku.to_owned(), series.region.to_owned(), hour.index());
+        *offsets.entry(key).or_default() |= touched.offsets;
+    }
+    let entry = |((product_sku, region, hour), offsets): (_, u128)| v1::DirectoryEntry {
+        product_sku,
+        region,
+        hour,
+        offsets_low: offsets as u64,
+        offsets_high: (offsets >> 64) as u64,
+    };
+    v1::Directory { entries: offsets.into_iter().map(entry).collect() }
+}
+
+/// The records of the range that an entry names, one bit each.
+#[must_use]
+pub fn entry_offsets(entry: &v1::DirectoryEntry) -> u128 {
+    u128::from(entry.offsets_low) | u128::from(entry.offsets_high) << 64
+}

@@ -1,0 +1,246 @@
+//! The id run that is still growing: the ids counted so far in the current range, and what of it is not stored yet.
+
+use std::hash::{BuildHasherDefault, Hasher};
+
+use bytes::Bytes;
+use hashbrown::HashMap;
+use pulso_domain::fingerprint::{IdHash, PayloadHash};
+use pulso_domain::position::{Position, Rank};
+
+use super::cell::{self, Cell};
+use super::{IdEntry, RunShape};
+
+/// The cell number of a growing run's header: it exists as soon as the range has one folded record, also when no id was
+/// counted, so that a missing run is never taken for an empty one.
+pub const HEADER_PREFIX: u32 = u32::MAX;
+
+/// Takes the hash's own bits: `IdHash` is a keyed hash already.
+#[derive(Default, Clone, Copy)]
+pub struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    #[inline]
+    fn write_u128(&mut self, id: u128) {
+        self.0 = id as u64;
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    #[inline]
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+/// The ids counted so far in one range of level 0.
+#[derive(Clone, Debug)]
+pub struct OpenRun {
+    start: Rank,
+    shape: RunShape,
+    entries: HashMap<IdHash, (Position, PayloadHash), BuildHasherDefault<IdHasher>>,
+    /// One bit for each cell that has entries which are not in a confirmed flush.
+    dirty_cells: u64,
+    times: IdTimes,
+}
+
+/// The times within a run's time-ordered ids, and whether it has other ids.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct IdTimes {
+    /// The smallest and the largest, in milliseconds.
+    pub range: Option<(u64, u64)>,
+    /// Whether any id has no time of its own.
+    pub others: bool,
+}
+
+impl IdTimes {
+    /// Takes in one id's time.
+    #[inline]
+    pub fn add(&mut self, time: Option<u64>) {
+        match (time, &mut self.range) {
+            (None, _) => self.others = true,
+            (Some(time), Some((min, max))) => (*min, *max) = ((*min).min(time), (*max).max(time)),
+            (Some(time), range) => *range = Some((time, time)),
+        }
+    }
+
+    /// Takes in all of another's.
+    pub fn merge(&mut self, other: &Self) {
+        self.others |= other.others;
+        if let Some((min, max)) = other.range {
+            self.add(Some(min));
+            self.add(Some(max));
+        }
+    }
+
+    /// Whether an id of this time may be among them.
+    #[must_use]
+    #[inline]
+    pub fn may_hold(&self, time: Option<u64>) -> bool {
+        match time {
+            None => self.others,
+            Some(time) => self.range.is_some_and(|(min, max)| (min..=max).contains(&time)),
+        }
+    }
+}
+
+impl OpenRun {
+    /// An empty run for the range that starts here.
+    #[must_use]
+    pub fn new(start: Rank, shape: RunShape) -> Self {
+        debug_assert!(shape.cells(0) <= 64, "one bit for each cell of a growing run");
+        Self { start, shape, entries: HashMap::default(), dirty_cells: 0, times: IdTimes::default() }
+    }
+
+    /// Continues a stored run from `next` on. Entries at or behind `next` come from an owner who was further; they are
+    /// left out, since the fold will enter them itself: the content stays a function of the log prefix.
+    #[must_use]
+    pub fn resume(start: Rank, shape: RunShape, times: IdTimes, cells: &[Cell], next: Position) -> Self {
+        let mut run = Self::new(start, shape);
+        let entries = cells.iter().flat_map(Cell::entries).filter(|entry| entry.first < next);
+        run.entries.extend(entries.map(|entry| (entry.id, (entry.first, entry.payload))));
+        // Times of entries left out may widen the range, which costs a look-up and changes no answer.
+        run.times = times;
+        run
+    }
+
+    /// The rank its range starts at.
+    #[must_use]
+    pub const fn start(&self) -> Rank {
+        self.start
+    }
+
+    /// How many ids it holds.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether it holds none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The times of its ids.
+    #[must_use]
+    pub const fn times(&self) -> IdTimes {
+        self.times
+    }
+
+    /// The entry of an id.
+    #[must_use]
+    #[inline]
+    pub fn find(&self, id: IdHash) -> Option<(Position, PayloadHash)> {
+        self.entries.get(&id).copied()
+    }
+
+    /// Enters the first position of an id.
+    #[inline]
+    pub fn enter(&mut self, entry: IdEntry, time: Option<u64>) {
+        self.entries.insert(entry.id, (entry.first, entry.payload));
+        self.dirty_cells |= 1 << self.shape.prefix(0, entry.id);
+        self.times.add(time);
+    }
+
+    /// The cells that changed since the last confirmed flush (all of them with `all`), each with its prefix.
+    #[must_use]
+    pub fn changed_cells(&self, all: bool) -> Vec<(u32, Bytes)> {
+        let changed = |prefix: u32| all || self.dirty_cells >> prefix & 1 == 1;
+        let mut cells: Vec<Vec<IdEntry>> = vec![Vec::new(); self.shape.cells(0) as usize];
+        for (id, (first, payload)) in &self.entries {
+            let prefix = self.shape.prefix(0, *id);
+            if changed(prefix) {
+                cells[prefix as usize].push(IdEntry { id: *id, first: *first, payload: *payload });
+            }
+        }
+        let mut encoded = Vec::new();
+        for (prefix, mut entries) in (0..).zip(cells) {
+            if changed(prefix) {
+                entries.sort_unstable_by_key(|entry| entry.id);
+                encoded.push((prefix, cell::encode(self.start, &entries)));
+            }
+        }
+        encoded
+    }
+
+    /// All ids, in no order.
+    pub fn ids(&self) -> impl Iterator<Item = IdHash> + '_ {
+        self.entries.keys().copied()
+    }
+
+    /// Says that what [`OpenRun::changed_cells`] gave is about to be stored; returns what was changed, for a failure.
+    pub fn take_changed(&mut self) -> u64 {
+        std::mem::take(&mut self.dirty_cells)
+    }
+
+    /// Says that storing failed: those cells are changed still.
+    pub fn restore_changed(&mut self, changed: u64) {
+        self.dirty_cells |= changed;
+    }
+}
+
+/// The stored form of a growing run's header.
+#[must_use]
+pub fn encode_header(times: &IdTimes) -> Bytes {
+    let mut bytes = vec![1_u8, u8::from(times.others), u8::from(times.range.is_some())];
+    let (min, max) = times.range.unwrap_or_default();
+    bytes.extend_from_slice(&min.to_le_bytes());
+    bytes.extend_from_slice(&max.to_le_bytes());
+    bytes.into()
+}
+
+/// Reads [`encode_header`] back; `None` when it is none of this version.
+#[must_use]
+pub fn decode_header(bytes: &[u8]) -> Option<IdTimes> {
+    let bytes: &[u8; 19] = bytes.try_into().ok()?;
+    let [1, others @ 0..=1, timed @ 0..=1, times @ ..] = bytes else { return None };
+    let (min, max) = times.split_first_chunk::<8>()?;
+    let range = (u64::from_le_bytes(*min), u64::from_le_bytes(max.try_into().ok()?));
+    Some(IdTimes { range: (*timed == 1).then_some(range), others: *others == 1 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(id: u128, offset: u64) -> IdEntry {
+        let first = Position::new(Rank::new(1, offset).expect("small"), 0);
+        IdEntry { id: IdHash(id << 120 | id), first, payload: PayloadHash(7) }
+    }
+
+    #[test]
+    fn a_stored_run_is_continued_without_what_lies_ahead() {
+        let shape = RunShape::FORMAT;
+        let start = Rank::new(1, 128).expect("small");
+        let mut run = OpenRun::new(start, shape);
+        for (id, offset) in [(1, 128), (2, 129), (3, 140)] {
+            run.enter(entry(id, offset), Some(offset));
+        }
+        let cells: Vec<_> = run
+            .changed_cells(false)
+            .into_iter()
+            .map(|(_, bytes)| Cell::decode(start, bytes).expect("own encoding"))
+            .collect();
+        let times = decode_header(&encode_header(&run.times())).expect("own encoding");
+        assert_eq!(times, run.times());
+        let next = Position::new(Rank::new(1, 130).expect("small"), 0);
+        let resumed = OpenRun::resume(start, shape, times, &cells, next);
+        assert_eq!(resumed.len(), 2);
+        assert!(resumed.find(entry(1, 0).id).is_some() && resumed.find(entry(3, 0).id).is_none());
+    }
+
+    #[test]
+    fn only_changed_cells_are_written_again() {
+        let mut run = OpenRun::new(Rank::new(1, 0).expect("small"), RunShape::FORMAT);
+        run.enter(entry(0x10, 1), None);
+        let changed = run.take_changed();
+        assert!(run.changed_cells(false).is_empty());
+        run.restore_changed(changed);
+        assert_eq!(run.changed_cells(false).len(), 1);
+        assert_eq!(run.changed_cells(true).len(), 16);
+    }
+}

@@ -1,0 +1,591 @@
+//! The fold of one partition: a deterministic state machine of the log prefix. It does no I/O and reads no clock.
+//!
+//! For each record the shell calls [`PartitionFold::prepare`], supplies what that asks for, and calls
+//! [`PartitionFold::apply`]; now and then it takes a [checkpoint](super::checkpoint) and writes it. A fate depends only on
+//! the pulse's bytes, its position, earlier id entries and control records.
+
+use std::collections::HashMap;
+
+use pulso_domain::fate::Fate;
+use pulso_domain::fingerprint::{HashKey, IdHash, PayloadHash};
+use pulso_domain::partitioner::partition_of;
+use pulso_domain::position::{Position, Rank};
+use pulso_domain::pulse::check;
+use pulso_domain::quantity::Quantity;
+use pulso_domain::reason::Reason;
+use pulso_domain::time::Instant;
+use pulso_platform::log::LogRecord;
+use pulso_platform::store::{Cell as StoreCell, Key, keys};
+use pulso_proto::{v1, walk};
+
+use super::directory::RangeDirectory;
+use super::halt::Halt;
+use super::ids::cell::Cell;
+use super::ids::list::{RunIndex, expiry_border};
+use super::ids::open::OpenRun;
+use super::ids::time::id_time;
+use super::ids::{IdEntry, RunShape};
+use super::letters::{self, Letter};
+use super::record::{RECORD_FORMAT, RecordParts, split};
+use super::rows::{RowTable, SeriesKey, SlotId};
+use super::state::FoldState;
+
+/// What a partition's fold is told once.
+#[derive(Clone, Debug)]
+pub struct FoldConfig {
+    /// The partition of the log.
+    pub partition: u32,
+    /// How many there are, to tell a misrouted pulse.
+    pub partitions: u32,
+    /// The log's topic, for dead letters.
+    pub topic: String,
+    /// How id ranges are cut.
+    pub shape: RunShape,
+    /// The store's secret for id hashes.
+    pub hash_key: HashKey,
+    /// The rules; always [`FoldRules::ALL`] outside the simulator.
+    pub rules: FoldRules,
+}
+
+/// Rules of the fold that the simulator breaks one at a time, to prove that it would notice.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FoldRules {
+    /// An entry found elsewhere with its own position is entered in the open run all the same.
+    pub own_entry_is_entered: bool,
+    /// A dead letter does not claim its id.
+    pub dead_letter_claims_nothing: bool,
+    /// A complete run is looked up until the list has it.
+    pub run_is_kept_until_listed: bool,
+    /// Rows are evicted only when confirmed.
+    pub only_confirmed_is_evicted: bool,
+}
+
+impl FoldRules {
+    /// The protocol.
+    pub const ALL: Self = Self {
+        own_entry_is_entered: true,
+        dead_letter_claims_nothing: true,
+        run_is_kept_until_listed: true,
+        only_confirmed_is_evicted: true,
+    };
+}
+
+/// Names a cell of a listed run.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct CellName {
+    /// The run's level.
+    pub level: u32,
+    /// The run's first rank.
+    pub start: Rank,
+    /// The cell.
+    pub prefix: u32,
+}
+
+/// What must be supplied before a prepared record can be applied.
+#[derive(Debug, Default)]
+pub struct Needs {
+    /// Rows to load, by slot.
+    pub rows: Vec<SlotId>,
+    /// Cells of listed runs.
+    pub cells: Vec<CellName>,
+    /// Tenants whose directory of the current range is to be loaded.
+    pub directories: Vec<String>,
+}
+
+impl Needs {
+    /// Whether nothing is missing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.cells.is_empty() && self.directories.is_empty()
+    }
+
+    fn clear(&mut self) {
+        self.rows.clear();
+        self.cells.clear();
+        self.directories.clear();
+    }
+}
+
+/// One pulse of the prepared record, reduced to what counting needs.
+#[derive(Clone, Copy, Debug)]
+struct Item {
+    id: IdHash,
+    payload: PayloadHash,
+    amount: Quantity,
+    at: Instant,
+    hour: SlotId,
+    time: Option<u64>,
+    /// The pulse is a dead letter for this reason, whatever its id.
+    reason: Option<Reason>,
+}
+
+/// What the current record is.
+#[derive(Debug)]
+enum Prepared {
+    Nothing,
+    Gap,
+    Control(v1::control::Fact),
+    Pulses,
+    Undecodable,
+}
+
+/// A run that is complete and not listed yet.
+#[derive(Debug)]
+pub(super) struct ClosingRun {
+    pub(super) run: OpenRun,
+    pub(super) stored_before: bool,
+    pub(super) appended_at_max_nanos: i64,
+}
+
+/// The fold of one partition.
+#[derive(Debug)]
+pub struct PartitionFold {
+    pub(super) config: FoldConfig,
+    pub(super) state: FoldState,
+    pub(super) rows: RowTable,
+    pub(super) open: Option<OpenRun>,
+    /// Whether the open run has been stored, so that its next flush needs only what changed.
+    pub(super) open_stored: bool,
+    pub(super) closing: Vec<ClosingRun>,
+    pub(super) index: RunIndex,
+    pub(super) list: v1::RunList,
+    pub(super) directory: RangeDirectory,
+    /// Cells that are ready to be written with the next checkpoint.
+    pub(super) ready: Vec<(Key, StoreCell)>,
+    /// Whether a record was folded since the last checkpoint was taken.
+    pub(super) moved: bool,
+    range_ends: Vec<(Rank, i64)>,
+    expired_below: Rank,
+    cells: HashMap<CellName, Cell>,
+    cell_bytes: usize,
+    prepared: Prepared,
+    items: Vec<Item>,
+    /// For items that may stand in listed runs: (item, cell), ordered by item.
+    candidates: Vec<(u32, CellName)>,
+    needs: Needs,
+}
+
+/// Bytes of run cells that are kept for the next look-ups.
+const CELL_CACHE_BYTES_MAX: usize = 64 << 20;
+
+/// What the store has when a fold starts.
+#[derive(Debug)]
+pub struct Start {
+    /// The progress, or the state at the border that a rewind begins at.
+    pub state: FoldState,
+    /// The complete runs.
+    pub index: RunIndex,
+    /// The stored list they came from.
+    pub list: v1::RunList,
+    /// The open run of the range that `state` stands in; `None` at a border or in a listed range.
+    pub open: Option<OpenRun>,
+}
+
+impl PartitionFold {
+    /// A fold that goes on from what the store has.
+    ///
+    /// # Errors
+    /// When the state lies inside a range whose run is neither open nor listed: ids would be forgotten.
+    pub fn start(config: FoldConfig, start: Start) -> Result<Self, Halt> {
+        let rank = start.state.rank();
+        let shape = config.shape;
+        let range = shape.range_start(rank, 0);
+        let listed = start.index.covers(&shape, range);
+        let open = match start.open {
+            _ if listed => None,
+            Some(run) if run.start() == range => Some(run),
+            None if rank == range => Some(OpenRun::new(range, shape)),
+            _ => return Err(Halt::StoreIncomplete(format!("the id run of the records from {range}"))),
+        };
+        let mut fold = Self {
+            open_stored: rank != range,
+            directory: RangeDirectory::new(range, rank != range),
+            config,
+            state: start.state,
+            rows: RowTable::new(),
+            open,
+            closing: Vec::new(),
+            index: RunIndex::default(),
+            list: v1::RunList::default(),
+            ready: Vec::new(),
+            moved: false,
+            range_ends: Vec::new(),
+            expired_below: Rank::ZERO,
+            cells: HashMap::new(),
+            cell_bytes: 0,
+            prepared: Prepared::Nothing,
+            items: Vec::new(),
+            candidates: Vec::new(),
+            needs: Needs::default(),
+        };
+        fold.adopt(start.index, start.list);
+        Ok(fold)
+    }
+
+    /// Where the fold stands.
+    #[must_use]
+    pub const fn state(&self) -> &FoldState {
+        &self.state
+    }
+
+    /// The rows it holds.
+    #[must_use]
+    pub const fn rows(&self) -> &RowTable {
+        &self.rows
+    }
+
+    /// The complete runs it looks up.
+    #[must_use]
+    pub const fn index(&self) -> &RunIndex {
+        &self.index
+    }
+
+    /// What it was told once.
+    #[must_use]
+    pub const fn config(&self) -> &FoldConfig {
+        &self.config
+    }
+
+    /// Takes over the list of runs as it is stored now. A range that the list has come to cover is no longer open here,
+    /// else two owners would write different bytes at one rank.
+    pub fn adopt(&mut self, index: RunIndex, list: v1::RunList) {
+        let shape = self.config.shape;
+        if self.open.as_ref().is_some_and(|open| index.covers(&shape, open.start())) {
+            self.open = None;
+        }
+        self.closing.retain(|closing| !index.covers(&shape, closing.run.start()));
+        let top = |rank: Rank| shape.range_start(rank, shape.level_max);
+        let ends = index.runs.iter().map(|run| (run.end(&shape), run.appended_at_max_nanos));
+        let mut ends: Vec<_> = ends.filter(|(end, _)| top(*end) == *end).collect();
+        let listed = ends.last().map_or(Rank::ZERO, |(end, _)| *end);
+        // Ranges that are complete here and not listed yet have ended too.
+        ends.extend(self.range_ends.iter().filter(|(end, _)| *end > listed));
+        self.range_ends = ends;
+        self.cells.clear();
+        self.cell_bytes = 0;
+        self.index = index;
+        self.list = list;
+    }
+
+    /// Reads one record and says what must be supplied before it can be applied. May be called again for the same
+    /// record, as after the list of runs changed.
+    ///
+    /// # Errors
+    /// When the record is of a newer version or not the next one.
+    pub fn prepare(&mut self, record: &LogRecord) -> Result<&Needs, Halt> {
+        self.items.clear();
+        self.candidates.clear();
+        self.needs.clear();
+        if record.offset != self.state.offset {
+            return Err(Halt::LogCut { start: record.offset, end: record.offset, wanted: self.state.offset });
+        }
+        self.prepared = self.read(record)?;
+        self.needs.rows.sort_unstable();
+        self.needs.rows.dedup();
+        Ok(&self.needs)
+    }
+
+    fn read(&mut self, record: &LogRecord) -> Result<Prepared, Halt> {
+        if self.state.in_gap() {
+            return Ok(Prepared::Gap);
+        }
+        let mut parts = RecordParts::default();
+        let read = split(&record.value, &mut parts);
+        if parts.format_version > RECORD_FORMAT {
+            let found = parts.format_version;
+            return Err(Halt::NeedsUpgrade { what: "a record", found, known: RECORD_FORMAT });
+        }
+        if read.is_err() {
+            return Ok(Prepared::Undecodable);
+        }
+        if let Some(fact) = parts.control {
+            return Ok(Prepared::Control(fact));
+        }
+        self.expired_below = self.expiry(record.appended_at_nanos);
+        let mut tenant = TenantMemo::default();
+        for bytes in parts.pulses {
+            let item = self.item(bytes, &mut tenant);
+            self.items.push(item);
+        }
+        Ok(Prepared::Pulses)
+    }
+
+    fn expiry(&self, appended_at_nanos: i64) -> Rank {
+        let largest = self.state.appended_at_max_nanos.max(appended_at_nanos);
+        expiry_border(&self.range_ends, largest, self.state.id_horizon_seconds)
+    }
+
+    #[inline]
+    fn item(&mut self, bytes: &[u8], tenant: &mut TenantMemo) -> Item {
+        let Ok(raw) = walk::pulse(bytes) else { return Item::dead(Reason::Undecodable) };
+        let pulse = match check(&raw) {
+            Ok(pulse) => pulse,
+            Err(rejection) => return Item::dead(rejection.reason),
+        };
+        if tenant.partition(pulse.tenant_id, self.config.partitions) != self.config.partition {
+            return Item::dead(Reason::Misrouted);
+        }
+        let id = self.config.hash_key.id_hash(pulse.tenant_id, pulse.id);
+        let time = id_time(pulse.id);
+        let mut item = Item {
+            id,
+            payload: self.config.hash_key.payload_hash(&pulse),
+            amount: pulse.used_amount,
+            at: pulse.occurred_at,
+            hour: 0,
+            time,
+            reason: None,
+        };
+        if self.state.floor_seconds.is_some_and(|floor| pulse.occurred_at.seconds() < floor) {
+            item.reason = Some(Reason::BeyondHorizon);
+            return item;
+        }
+        self.note_candidates(id, time);
+        if self.directory.wants(pulse.tenant_id)
+            && !self.needs.directories.iter().any(|one| one == pulse.tenant_id)
+        {
+            self.needs.directories.push(pulse.tenant_id.to_owned());
+        }
+        let key = SeriesKey::from(&pulse);
+        item.hour = self.rows.hour_slot(key, pulse.occurred_at, &mut self.needs.rows);
+        item
+    }
+
+    /// Notes the cells of listed runs that may hold the id. An id in the open run needs no further look: what it holds
+    /// is the first position.
+    #[inline]
+    fn note_candidates(&mut self, id: IdHash, time: Option<u64>) {
+        let shape = self.config.shape;
+        for run in &self.index.runs {
+            if run.may_hold(&shape, id, time) && run.end(&shape) > self.expired_below {
+                let prefix = shape.prefix(run.level, id);
+                let name = CellName { level: run.level, start: run.start, prefix };
+                self.candidates.push((self.items.len() as u32, name));
+                if !self.cells.contains_key(&name) && !self.needs.cells.contains(&name) {
+                    self.needs.cells.push(name);
+                }
+            }
+        }
+    }
+
+    /// Passes over the gap that the fold stands in, without reading it.
+    pub fn pass_gap(&mut self) {
+        while self.state.in_gap() {
+            self.state.skip();
+            self.moved = true;
+            self.cross_border();
+        }
+    }
+
+    /// Says what the store has for a row that [`Needs::rows`] named.
+    pub fn supply_row(&mut self, slot: SlotId, row: Option<pulso_domain::usage::UsageRow>) {
+        self.rows.supply(slot, row);
+    }
+
+    /// Says what the store has for a cell that [`Needs::cells`] named. A cell that is missing is the shell's to deal
+    /// with: list again, then halt.
+    pub fn supply_cell(&mut self, name: CellName, cell: Cell) {
+        if self.cell_bytes > CELL_CACHE_BYTES_MAX {
+            // Cells of the record at hand may be among them; they are asked for again by the next `prepare`.
+            let wanted = |name: &CellName| self.candidates.iter().any(|(_, candidate)| candidate == name);
+            self.cells.retain(|name, _| wanted(name));
+            self.cell_bytes = self.cells.values().map(Cell::bytes).sum();
+        }
+        self.cell_bytes += cell.bytes();
+        self.cells.insert(name, cell);
+    }
+
+    /// Says what the store has for a tenant that [`Needs::directories`] named.
+    pub fn supply_directory(&mut self, tenant_id: &str, directory: Option<v1::Directory>) {
+        self.directory.supply(tenant_id, directory);
+    }
+
+    /// Folds the prepared record, for which everything was supplied.
+    ///
+    /// # Errors
+    /// When a control record is of a newer version or of another log.
+    pub fn apply(&mut self, record: &LogRecord) -> Result<(), Halt> {
+        let prepared = std::mem::replace(&mut self.prepared, Prepared::Nothing);
+        if matches!(prepared, Prepared::Gap) {
+            self.state.skip();
+        } else {
+            self.state.step(record.digest, record.appended_at_nanos);
+            match &prepared {
+                Prepared::Control(fact) => self.apply_control(fact)?,
+                Prepared::Pulses if self.state.sealed => self.state.counts.moved += self.items.len() as u64,
+                Prepared::Pulses => self.apply_pulses(record),
+                Prepared::Undecodable => self.apply_undecodable(record),
+                Prepared::Nothing | Prepared::Gap => {}
+            }
+            self.state.offset += 1;
+        }
+        self.moved = true;
+        self.cross_border();
+        Ok(())
+    }
+
+    fn apply_control(&mut self, fact: &v1::control::Fact) -> Result<(), Halt> {
+        self.state.control(fact)?;
+        self.ready.extend(letters::catalog_cells(fact));
+        Ok(())
+    }
+
+    fn apply_pulses(&mut self, record: &LogRecord) {
+        let rank = self.state.rank();
+        let mut not_counted = Vec::new();
+        let mut candidate = 0;
+        for index in 0..self.items.len() {
+            let item = self.items[index];
+            let position = Position::new(rank, index as u32);
+            let first_candidate = candidate;
+            while self.candidates.get(candidate).is_some_and(|(of, _)| *of as usize == index) {
+                candidate += 1;
+            }
+            let fate = self.fate(&item, position, first_candidate..candidate);
+            self.state.counts.add(fate);
+            if fate == Fate::Counted {
+                self.rows.count(item.hour, item.amount, item.at, position);
+                self.directory.touch(&mut self.rows, item.hour, rank);
+            } else {
+                not_counted.push((index as u32, fate));
+            }
+        }
+        if !not_counted.is_empty() {
+            self.keep_not_counted(record, &not_counted);
+        }
+    }
+
+    /// The one decision of the fold, and the entry of the id if it is counted.
+    #[inline]
+    fn fate(&mut self, item: &Item, position: Position, candidates: std::ops::Range<usize>) -> Fate {
+        if let Some(reason) = item.reason {
+            if !self.config.rules.dead_letter_claims_nothing {
+                self.enter(item, position);
+            }
+            return Fate::DeadLettered(reason);
+        }
+        let open = self.open.as_ref().and_then(|open| open.find(item.id));
+        let found = open.or_else(|| self.find_complete(item, candidates));
+        match found {
+            Some((first, payload)) if first < position && payload == item.payload => {
+                Fate::Duplicate { first }
+            }
+            Some((first, _)) if first < position => Fate::Conflict { first },
+            Some((first, _)) if first == position && !self.config.rules.own_entry_is_entered => Fate::Counted,
+            _ => {
+                self.enter(item, position);
+                Fate::Counted
+            }
+        }
+    }
+
+    #[inline]
+    fn enter(&mut self, item: &Item, first: Position) {
+        if let Some(open) = &mut self.open {
+            open.enter(IdEntry { id: item.id, first, payload: item.payload }, item.time);
+        }
+    }
+
+    #[inline]
+    fn find_complete(
+        &self,
+        item: &Item,
+        candidates: std::ops::Range<usize>,
+    ) -> Option<(Position, PayloadHash)> {
+        let closing = self.closing.iter().filter_map(|closing| closing.run.find(item.id));
+        let listed = self.candidates[candidates].iter().filter_map(|(_, name)| {
+            let entry = self.cells.get(name)?.find(item.id)?;
+            Some((entry.first, entry.payload))
+        });
+        // At most one holds it, but for the moment in which a run is listed twice over; the smallest is the first.
+        closing
+            .chain(listed)
+            .filter(|(first, _)| first.rank >= self.expired_below)
+            .min_by_key(|(first, _)| *first)
+    }
+
+    fn apply_undecodable(&mut self, record: &LogRecord) {
+        let fate = Fate::DeadLettered(Reason::Undecodable);
+        self.state.counts.add(fate);
+        let letter = Letter { config: &self.config, record, rank: self.state.rank() };
+        self.ready.push(letter.whole_record());
+        self.ready.push(letter.fates(1, &[(0, fate)]));
+    }
+
+    fn keep_not_counted(&mut self, record: &LogRecord, not_counted: &[(u32, Fate)]) {
+        let letter = Letter { config: &self.config, record, rank: self.state.rank() };
+        self.ready.push(letter.fates(self.items.len() as u32, not_counted));
+        self.ready.extend(letter.pulses(not_counted));
+    }
+
+    /// At a range border the open run is complete and the state is kept for rewinds.
+    fn cross_border(&mut self) {
+        let rank = self.state.rank();
+        if !self.config.shape.is_border(rank) {
+            return;
+        }
+        let version = rank.as_u64();
+        let border = StoreCell { version, value: self.state.encode() };
+        self.ready.push((keys::border(self.config.partition, rank), border));
+        let changed = self.directory.take_changed(&self.rows, rank);
+        self.ready.extend(changed);
+        self.directory = RangeDirectory::new(rank, false);
+        let appended_at_max_nanos = self.state.appended_at_max_nanos;
+        let complete = self.open.take().filter(|_| self.config.rules.run_is_kept_until_listed);
+        if let Some(run) = complete {
+            self.closing.push(ClosingRun { run, stored_before: self.open_stored, appended_at_max_nanos });
+        }
+        if self.config.shape.range_start(rank, self.config.shape.level_max) == rank
+            && self.range_ends.last().is_none_or(|(end, _)| *end < rank)
+        {
+            self.range_ends.push((rank, appended_at_max_nanos));
+        }
+        self.open_stored = false;
+        let covered = self.index.covers(&self.config.shape, rank);
+        self.open = (!covered).then(|| OpenRun::new(rank, self.config.shape));
+    }
+}
+
+impl Item {
+    const fn dead(reason: Reason) -> Self {
+        Self {
+            id: IdHash(0),
+            payload: PayloadHash(0),
+            amount: Quantity::ZERO,
+            at: Instant::EPOCH,
+            hour: 0,
+            time: None,
+            reason: Some(reason),
+        }
+    }
+}
+
+impl<'a> From<&pulso_domain::pulse::Pulse<'a>> for SeriesKey<'a> {
+    fn from(pulse: &pulso_domain::pulse::Pulse<'a>) -> Self {
+        Self {
+            tenant_id: pulse.tenant_id,
+            product_sku: pulse.product_sku,
+            use_unit: pulse.use_unit,
+            region: pulse.region,
+        }
+    }
+}
+
+/// The partition of the last tenant: pulses of one tenant come together.
+#[derive(Default)]
+struct TenantMemo {
+    tenant_id: String,
+    partition: u32,
+}
+
+impl TenantMemo {
+    #[inline]
+    fn partition(&mut self, tenant_id: &str, partitions: u32) -> u32 {
+        if self.tenant_id != tenant_id {
+            self.tenant_id.clear();
+            self.tenant_id.push_str(tenant_id);
+            self.partition = partition_of(tenant_id.as_bytes(), partitions);
+        }
+        self.partition
+    }
+}

@@ -1,0 +1,91 @@
+//! A log record, read: its format version, its control fact, its pulses as slices.
+
+use prost::Message;
+use pulso_proto::v1;
+use pulso_proto::walk::{Fields, Malformed, Value};
+
+/// The record format that this binary reads and writes.
+pub const RECORD_FORMAT: u32 = 1;
+
+/// What a record's value holds.
+#[derive(Debug, Default)]
+pub struct RecordParts<'a> {
+    /// Its format version.
+    pub format_version: u32,
+    /// Its fact, if it is a control record.
+    pub control: Option<v1::control::Fact>,
+    /// The bytes of each pulse.
+    pub pulses: Vec<&'a [u8]>,
+}
+
+/// Splits a record's value. A version above [`RECORD_FORMAT`] is given back without looking at the rest.
+///
+/// # Errors
+/// [`Malformed`] when it is no `pulso.v1.PulseBatch`.
+pub fn split<'a>(value: &'a [u8], parts: &mut RecordParts<'a>) -> Result<(), Malformed> {
+    parts.format_version = format_version(value)?;
+    if parts.format_version > RECORD_FORMAT {
+        return Ok(());
+    }
+    let mut fields = Fields::new(value);
+    while let Some((number, field)) = fields.next_field()? {
+        match (number, field) {
+            (1, Value::Varint(_)) | (2, Value::Bytes(_)) => {}
+            (3, Value::Bytes(bytes)) => {
+                let control = v1::Control::decode(bytes).map_err(|_| Malformed)?;
+                // A fact that this binary does not know would be folded wrongly by leaving it out.
+                parts.control = Some(control.fact.ok_or(Malformed)?);
+            }
+            (4, Value::Bytes(pulse)) => parts.pulses.push(pulse),
+            (1..=4, _) => return Err(Malformed),
+            _ => {}
+        }
+    }
+    let empty = parts.control.is_none() && parts.pulses.is_empty();
+    if parts.format_version == 0 || empty { Err(Malformed) } else { Ok(()) }
+}
+
+fn format_version(value: &[u8]) -> Result<u32, Malformed> {
+    let mut version = 0;
+    let mut fields = Fields::new(value);
+    while let Some((number, field)) = fields.next_field()? {
+        match (number, field) {
+            // The version leads, so that the usual record is not walked twice.
+            (1, Value::Varint(found)) => return u32::try_from(found).map_err(|_| Malformed),
+            (1, _) => return Err(Malformed),
+            _ => version = 0,
+        }
+    }
+    Ok(version)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_split_into_the_bytes_of_its_pulses() {
+        let pulse = v1::Pulse { id: "a".into(), ..Default::default() };
+        let batch = v1::PulseBatch {
+            format_version: 1,
+            pulses: vec![pulse.clone(), pulse.clone()],
+            ..Default::default()
+        };
+        let value = batch.encode_to_vec();
+        let mut parts = RecordParts::default();
+        split(&value, &mut parts).expect("good");
+        assert_eq!(parts.pulses, [pulse.encode_to_vec(), pulse.encode_to_vec()]);
+    }
+
+    #[test]
+    fn bytes_that_are_no_record_are_malformed_and_a_newer_one_is_told_by_its_version() {
+        let split = |value: &[u8]| split(value, &mut RecordParts::default());
+        assert!(split(b"").is_err());
+        assert!(split(b"garbage").is_err());
+        assert!(split(&v1::PulseBatch { format_version: 1, ..Default::default() }.encode_to_vec()).is_err());
+        let newer = v1::PulseBatch { format_version: 2, ..Default::default() }.encode_to_vec();
+        let mut parts = RecordParts::default();
+        super::split(&newer, &mut parts).expect("only the version is read");
+        assert_eq!(parts.format_version, 2);
+    }
+}

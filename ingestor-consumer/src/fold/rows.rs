@@ -1,0 +1,460 @@
+//! The usage rows in RAM: interned series, one slot per row, loaded at first touch, kept hot, evicted only once what
+//! they hold is confirmed.
+//!
+//! A *series* is (tenant, SKU, unit, region); a slot is one of its windows. Finding a series' current hour is one hash
+//! and one comparison; the hour's slot knows its day's and month's, so a pulse costs one look-up for three rows.
+
+use std::hash::{BuildHasher, Hasher};
+
+use hashbrown::HashTable;
+use pulso_domain::position::{Position, Rank};
+use pulso_domain::quantity::Quantity;
+use pulso_domain::time::Instant;
+use pulso_domain::usage::{RowKey, UsageRow};
+use pulso_domain::window::{Level, Window};
+
+/// Number of a slot; good until the next eviction.
+pub type SlotId = u32;
+
+const NONE: u32 = u32::MAX;
+
+/// The identity that rows share over their windows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SeriesKey<'a> {
+    /// Whose use.
+    pub tenant_id: &'a str,
+    /// Of what.
+    pub product_sku: &'a str,
+    /// In which unit.
+    pub use_unit: &'a str,
+    /// Where.
+    pub region: &'a str,
+}
+
+/// One interned series.
+#[derive(Debug)]
+struct Series {
+    /// The four texts one after the other.
+    texts: Box<str>,
+    /// Where each text ends.
+    ends: [u16; 3],
+    /// The hour that was touched last, and its slot: pulses come in the order of time, mostly.
+    latest: (i32, SlotId),
+}
+
+impl Series {
+    fn key(&self) -> SeriesKey<'_> {
+        let [tenant, sku, unit] = self.ends.map(usize::from);
+        SeriesKey {
+            tenant_id: &self.texts[..tenant],
+            product_sku: &self.texts[tenant..sku],
+            use_unit: &self.texts[sku..unit],
+            region: &self.texts[unit..],
+        }
+    }
+}
+
+/// What is known of a row.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Known {
+    /// The store has not been asked yet.
+    Nothing,
+    /// The store has no such row, and no pulse was counted into it.
+    Absent,
+    /// The slot's row is the truth.
+    Row,
+}
+
+#[derive(Debug)]
+struct Slot {
+    row: UsageRow,
+    series: u32,
+    window: Window,
+    /// The slots of the hour's day and month.
+    parents: [SlotId; 2],
+    /// The slot's place in the directory of the current range.
+    directory: u32,
+    /// When it was last touched, in flushes.
+    touched_flush: u32,
+    /// The row's high-water rank when it was loaded: records at or below it are in the row already, every one above it
+    /// comes by here. It stands still, since within one record the row's own rank does too.
+    loaded_hwm: Rank,
+    known: Known,
+    /// Touched by a folded record since the last flush began, also when nothing was applied.
+    dirty: bool,
+    /// In a flush that is not confirmed yet.
+    pending: bool,
+}
+
+/// All rows that a partition's fold holds.
+#[derive(Debug)]
+pub struct RowTable {
+    series: Vec<Series>,
+    series_index: HashTable<u32>,
+    slots: Vec<Slot>,
+    slot_index: HashTable<SlotId>,
+    hasher: foldhash::fast::FixedState,
+    /// Slots with `dirty` set, in the order of their first touch.
+    dirty: Vec<SlotId>,
+    flush: u32,
+}
+
+/// A row's key, borrowed from the table.
+pub type RowKeyRef<'a> = (SeriesKey<'a>, Window);
+
+/// The key of a row in the store.
+#[must_use]
+pub fn row_key<'a>((series, window): RowKeyRef<'a>) -> RowKey<'a> {
+    let SeriesKey { tenant_id, product_sku, use_unit, region } = series;
+    RowKey { tenant_id, window, product_sku, use_unit, region }
+}
+
+impl Default for RowTable {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl RowTable {
+    /// An empty table.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            series: Vec::new(),
+            series_index: HashTable::new(),
+            slots: Vec::new(),
+            slot_index: HashTable::new(),
+            // The order of nothing that is written depends on this hash; a fixed one keeps runs alike.
+            hasher: foldhash::fast::FixedState::with_seed(0x9e37_79b9),
+            dirty: Vec::new(),
+            flush: 0,
+        }
+    }
+
+    /// How many rows are held.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether none is held.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// How many rows wait for a flush.
+    #[must_use]
+    pub fn dirty_len(&self) -> usize {
+        self.dirty.len()
+    }
+
+    /// Bytes of RAM, close enough for a ceiling: slots, series and both indexes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let series: usize = self.series.iter().map(|series| series.texts.len()).sum();
+        self.slots.capacity() * size_of::<Slot>()
+            + self.series.capacity() * size_of::<Series>()
+            + series
+            + (self.slot_index.capacity() + self.series_index.capacity()) * 5
+    }
+
+    /// The slot of the hour of a pulse, with its day and month behind it. Slots that nobody knows yet are added to
+    /// `unknown`: they must be supplied before anything is applied to them.
+    #[inline]
+    pub fn hour_slot(&mut self, key: SeriesKey<'_>, at: Instant, unknown: &mut Vec<SlotId>) -> SlotId {
+        let series = self.intern(key);
+        let hour = at.seconds().div_euclid(3600) as i32;
+        let (latest, slot) = self.series[series as usize].latest;
+        if latest == hour && slot != NONE {
+            return slot;
+        }
+        self.other_hour(series, Window::from_index(Level::Hour, hour), unknown)
+    }
+
+    fn other_hour(&mut self, series: u32, hour: Window, unknown: &mut Vec<SlotId>) -> SlotId {
+        let slot = self.slot(series, hour, unknown);
+        if self.slots[slot as usize].parents == [NONE; 2] {
+            let day = self.slot(series, hour.widen(Level::Day), unknown);
+            let month = self.slot(series, hour.widen(Level::Month), unknown);
+            self.slots[slot as usize].parents = [day, month];
+        }
+        self.series[series as usize].latest = (hour.index(), slot);
+        slot
+    }
+
+    fn intern(&mut self, key: SeriesKey<'_>) -> u32 {
+        let hash = self.series_hash(key);
+        let same = |id: &u32| self.series[*id as usize].key() == key;
+        if let Some(id) = self.series_index.find(hash, same) {
+            return *id;
+        }
+        let id = self.series.len() as u32;
+        let texts = [key.tenant_id, key.product_sku, key.use_unit, key.region];
+        let mut end = 0;
+        let ends = [0, 1, 2].map(|place: usize| {
+            end += texts[place].len() as u16;
+            end
+        });
+        self.series.push(Series { texts: texts.concat().into(), ends, latest: (0, NONE) });
+        let (series, hasher) = (&self.series, &self.hasher);
+        self.series_index.insert_unique(hash, id, |id| series_hash(hasher, series[*id as usize].key()));
+        id
+    }
+
+    fn series_hash(&self, key: SeriesKey<'_>) -> u64 {
+        series_hash(&self.hasher, key)
+    }
+
+    fn slot(&mut self, series: u32, window: Window, unknown: &mut Vec<SlotId>) -> SlotId {
+        let hash = slot_hash(&self.hasher, series, window);
+        let same = |id: &SlotId| {
+            let slot = &self.slots[*id as usize];
+            slot.series == series && slot.window == window
+        };
+        let id = match self.slot_index.find(hash, same) {
+            Some(id) => *id,
+            None => self.add_slot(series, window),
+        };
+        if self.slots[id as usize].known == Known::Nothing {
+            unknown.push(id);
+        }
+        id
+    }
+
+    fn add_slot(&mut self, series: u32, window: Window) -> SlotId {
+        let id = self.slots.len() as SlotId;
+        self.slots.push(Slot {
+            row: UsageRow::first(Quantity::ZERO, Instant::EPOCH, Position::default()),
+            series,
+            window,
+            parents: [NONE; 2],
+            directory: NONE,
+            touched_flush: self.flush,
+            loaded_hwm: Rank::ZERO,
+            known: Known::Nothing,
+            dirty: false,
+            pending: false,
+        });
+        let (slots, hasher) = (&self.slots, &self.hasher);
+        let hash_of = |id: &SlotId| slot_hash(hasher, slots[*id as usize].series, slots[*id as usize].window);
+        self.slot_index.insert_unique(hash_of(&id), id, hash_of);
+        id
+    }
+
+    /// The key of a slot's row.
+    #[must_use]
+    pub fn key(&self, slot: SlotId) -> RowKeyRef<'_> {
+        let slot = &self.slots[slot as usize];
+        (self.series[slot.series as usize].key(), slot.window)
+    }
+
+    /// Says what the store has for a slot. A slot that is known already keeps what it knows.
+    pub fn supply(&mut self, slot: SlotId, row: Option<UsageRow>) {
+        let slot = &mut self.slots[slot as usize];
+        if slot.known == Known::Nothing {
+            slot.known = if row.is_some() { Known::Row } else { Known::Absent };
+            slot.loaded_hwm = row.map_or(Rank::ZERO, |row| row.hwm);
+            slot.row = row.unwrap_or(slot.row);
+        }
+    }
+
+    /// Counts one pulse into its hour, day and month: each row only if the record lies above the high-water rank that
+    /// it was loaded with. All three become dirty either way.
+    #[inline]
+    pub fn count(&mut self, hour: SlotId, amount: Quantity, at: Instant, position: Position) {
+        let [day, month] = self.slots[hour as usize].parents;
+        for id in [hour, day, month] {
+            let slot = &mut self.slots[id as usize];
+            debug_assert!(slot.known != Known::Nothing, "rows are supplied before a record is applied");
+            match slot.known {
+                Known::Row if position.rank > slot.loaded_hwm => slot.row.add(amount, at, position),
+                Known::Row => {}
+                Known::Nothing | Known::Absent => {
+                    slot.row = UsageRow::first(amount, at, position);
+                    slot.known = Known::Row;
+                }
+            }
+            if !slot.dirty {
+                slot.dirty = true;
+                self.dirty.push(id);
+            }
+            slot.touched_flush = self.flush;
+        }
+    }
+
+    /// The place of an hour's slot in the directory of the current range.
+    pub fn directory_place(&mut self, slot: SlotId) -> &mut u32 {
+        &mut self.slots[slot as usize].directory
+    }
+
+    /// The rows to write: all that a folded record touched since the last call. They stay until the flush is confirmed.
+    pub fn take_dirty(&mut self) -> Vec<SlotId> {
+        let dirty = std::mem::take(&mut self.dirty);
+        for id in &dirty {
+            let slot = &mut self.slots[*id as usize];
+            (slot.dirty, slot.pending) = (false, true);
+        }
+        self.flush += 1;
+        dirty
+    }
+
+    /// A slot's row as it stands.
+    #[must_use]
+    pub fn row(&self, slot: SlotId) -> &UsageRow {
+        &self.slots[slot as usize].row
+    }
+
+    /// Says that the flush with these rows is durable.
+    pub fn confirm(&mut self, flushed: &[SlotId]) {
+        for id in flushed {
+            self.slots[*id as usize].pending = false;
+        }
+    }
+
+    /// Says that the flush with these rows failed: they are dirty still.
+    pub fn fail(&mut self, flushed: &[SlotId]) {
+        for id in flushed {
+            let slot = &mut self.slots[*id as usize];
+            slot.pending = false;
+            if !slot.dirty {
+                slot.dirty = true;
+                self.dirty.push(*id);
+            }
+        }
+    }
+
+    /// Forgets rows that are confirmed, were not touched in the last `keep_flushes`, and do not stand in `keep`. With
+    /// `unconfirmed` it forgets rows that no store has yet: the simulator's mutant. Gives each old slot's new number.
+    pub fn evict(&mut self, keep_flushes: u32, keep: &[SlotId], unconfirmed: bool) -> Vec<Option<SlotId>> {
+        let mut kept = Self { flush: self.flush, ..Self::new() };
+        let mut numbers = vec![None; self.slots.len()];
+        let mut wanted = vec![false; self.slots.len()];
+        keep.iter().for_each(|slot| wanted[*slot as usize] = true);
+        for (old, slot) in self.slots.iter().enumerate() {
+            let settled = unconfirmed || !(slot.dirty || slot.pending);
+            let idle = self.flush.saturating_sub(slot.touched_flush) >= keep_flushes;
+            if !wanted[old] && (slot.known == Known::Nothing || (settled && idle)) {
+                continue;
+            }
+            let series = kept.intern(self.series[slot.series as usize].key());
+            let id = kept.slot(series, slot.window, &mut Vec::new());
+            numbers[old] = Some(id);
+            let copy = &mut kept.slots[id as usize];
+            copy.row = slot.row;
+            copy.loaded_hwm = slot.loaded_hwm;
+            (copy.known, copy.dirty, copy.pending) = (slot.known, slot.dirty, slot.pending);
+            (copy.touched_flush, copy.directory) = (slot.touched_flush, slot.directory);
+        }
+        kept.dirty = self.dirty.iter().filter_map(|old| numbers[*old as usize]).collect();
+        *self = kept;
+        numbers
+    }
+}
+
+fn series_hash(hasher: &foldhash::fast::FixedState, key: SeriesKey<'_>) -> u64 {
+    let mut state = hasher.build_hasher();
+    for text in [key.tenant_id, key.product_sku, key.use_unit, key.region] {
+        state.write(text.as_bytes());
+        state.write_u8(0xff);
+    }
+    state.finish()
+}
+
+fn slot_hash(hasher: &foldhash::fast::FixedState, series: u32, window: Window) -> u64 {
+    let mut state = hasher.build_hasher();
+    state.write_u64(u64::from(series) << 32 | u64::from(window.index().cast_unsigned()));
+    state.write_u8(window.level() as u8);
+    state.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: SeriesKey<'static> =
+        SeriesKey { tenant_id: "acme", product_sku: "vm", use_unit: "Hours", region: "br" };
+
+    fn at(hour: i64) -> Instant {
+        Instant::new(hour * 3600 + 5, 0).expect("small")
+    }
+
+    fn position(offset: u64, index: u32) -> Position {
+        Position::new(Rank::new(1, offset).expect("small"), index)
+    }
+
+    fn amount(number: i128) -> Quantity {
+        Quantity::from_steps(number)
+    }
+
+    fn counted(table: &mut RowTable, hour: i64, place: Position) -> SlotId {
+        let mut unknown = Vec::new();
+        let slot = table.hour_slot(KEY, at(hour), &mut unknown);
+        unknown.into_iter().for_each(|slot| table.supply(slot, None));
+        table.count(slot, amount(2), at(hour), place);
+        slot
+    }
+
+    #[test]
+    fn a_pulse_is_counted_into_its_hour_day_and_month() {
+        let mut table = RowTable::new();
+        counted(&mut table, 0, position(0, 0));
+        counted(&mut table, 1, position(0, 1));
+        counted(&mut table, 24, position(1, 0));
+        let mut rows: Vec<_> = table
+            .take_dirty()
+            .into_iter()
+            .map(|slot| (table.key(slot).1.level(), table.row(slot).sum.to_string(), table.row(slot).count))
+            .collect();
+        rows.sort();
+        let steps = |number: i128| amount(number).to_string();
+        let expected = [
+            (Level::Hour, steps(2), 1),
+            (Level::Hour, steps(2), 1),
+            (Level::Hour, steps(2), 1),
+            (Level::Day, steps(2), 1),
+            (Level::Day, steps(4), 2),
+            (Level::Month, steps(6), 3),
+        ];
+        assert_eq!(rows, expected);
+    }
+
+    #[test]
+    fn g04_a_record_at_or_below_the_loaded_rank_changes_nothing_but_is_written_again() {
+        let mut table = RowTable::new();
+        let mut unknown = Vec::new();
+        let slot = table.hour_slot(KEY, at(0), &mut unknown);
+        let stored = UsageRow::first(amount(10), at(0), position(5, 0));
+        unknown.into_iter().for_each(|slot| table.supply(slot, Some(stored)));
+        table.count(slot, amount(1), at(0), position(5, 0));
+        assert_eq!((table.row(slot).count, table.dirty_len()), (1, 3));
+        table.count(slot, amount(1), at(0), position(6, 0));
+        table.count(slot, amount(1), at(0), position(6, 1));
+        assert_eq!(table.row(slot).count, 3, "both pulses of one record count");
+    }
+
+    #[test]
+    fn only_confirmed_rows_are_evicted() {
+        let mut table = RowTable::new();
+        counted(&mut table, 0, position(0, 0));
+        let flushed = table.take_dirty();
+        table.evict(0, &[], false);
+        assert_eq!(table.len(), 3, "pending rows stay");
+        table.confirm(&flushed);
+        let kept = counted(&mut table, 1, position(1, 0));
+        let numbers = table.evict(0, &[], false);
+        assert_eq!(table.len(), 3, "the first hour went, its day and month are dirty again");
+        let kept = numbers[kept as usize].expect("kept");
+        assert_eq!(table.key(kept).1, Window::from_index(Level::Hour, 1));
+        assert_eq!(table.take_dirty().len(), 3);
+    }
+
+    #[test]
+    fn a_failed_flush_leaves_its_rows_dirty() {
+        let mut table = RowTable::new();
+        counted(&mut table, 0, position(0, 0));
+        let flushed = table.take_dirty();
+        table.fail(&flushed);
+        assert_eq!(table.take_dirty().len(), 3);
+    }
+}

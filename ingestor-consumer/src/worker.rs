@@ -1,0 +1,274 @@
+//! The thin shell around one partition's fold: loads what a record needs, writes what a checkpoint says. Synchronous and
+//! without a clock, so that the simulator drives this very code.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use prost::Message;
+use pulso_domain::position::{Position, Rank};
+use pulso_domain::usage::{UsageChanged, UsageRow};
+use pulso_platform::log::LogRecord;
+use pulso_platform::store::{Flush, Flushed, Key, Store, Table, keys};
+use pulso_proto::v1;
+
+use crate::fold::halt::{Halt, Stop};
+use crate::fold::ids::cell::Cell;
+use crate::fold::ids::open::OpenRun;
+use crate::fold::partition::{CellName, FoldConfig, PartitionFold, Start};
+use crate::fold::rows::row_key;
+use crate::fold::state::FoldState;
+use crate::runs;
+
+/// How often a lost compare-and-set is tried again before the step is given back: each loss means that someone else won.
+const LOST_MAX: u32 = 16;
+
+/// One partition's fold with its store.
+pub struct PartitionWorker {
+    store: Arc<dyn Store>,
+    fold: PartitionFold,
+    rewind: Option<Rewind>,
+}
+
+/// A rewind that is under way: what stands in the store must come out again.
+struct Rewind {
+    /// Where the fold stood: the end of the rewind.
+    stored: FoldState,
+    /// The request's cell and version, removed when it is passed.
+    request: (Key, u64),
+}
+
+impl PartitionWorker {
+    /// Goes on from what the store has: from `progress`, or from the border below a rewind that is not passed yet.
+    ///
+    /// # Errors
+    /// When the store cannot be read, is of a newer version, or lacks a part.
+    pub fn open(store: Arc<dyn Store>, config: FoldConfig, first: &FoldState) -> Result<Self, Stop> {
+        let partition = config.partition;
+        let found = store.get(&[keys::progress(partition), keys::rewind(partition)])?;
+        let [progress, request] =
+            <[_; 2]>::try_from(found).map_err(|_| Stop::Retry("short answer".to_owned()))?;
+        let stored = match progress {
+            Some(cell) => FoldState::decode(&cell.value)?,
+            None => first.clone(),
+        };
+        if stored.log_id != first.log_id || stored.generation != first.generation {
+            return Err(Halt::LogChanged("the store was folded from another log".to_owned()).into());
+        }
+        let request = request.filter(|cell| !cell.value.is_empty());
+        let (state, rewind) = match request {
+            None => (stored, None),
+            Some(cell) => {
+                let state = rewound(&*store, &config, &cell.value, first)?;
+                (state, Some(Rewind { stored, request: (keys::rewind(partition), cell.version) }))
+            }
+        };
+        let (index, list) = runs::load_index(&*store, partition, &config.shape, &[])?;
+        let open = load_open(&*store, &config, &state)?;
+        let fold = PartitionFold::start(config, Start { state, index, list, open })?;
+        Ok(Self { store, fold, rewind })
+    }
+
+    /// The fold.
+    #[must_use]
+    pub const fn fold(&self) -> &PartitionFold {
+        &self.fold
+    }
+
+    /// Whether it reads again what was folded before.
+    #[must_use]
+    pub const fn is_rewinding(&self) -> bool {
+        self.rewind.is_some()
+    }
+
+    /// Folds one record: the next of its partition.
+    ///
+    /// # Errors
+    /// A retry leaves the fold as it was; a halt ends it.
+    pub fn fold_record(&mut self, record: &LogRecord) -> Result<(), Stop> {
+        for relisted in [false, true] {
+            let complete = self.supply(record)?;
+            if complete {
+                self.fold.apply(record)?;
+                return self.compare_with_stored();
+            }
+            if relisted {
+                return Err(Halt::StoreIncomplete("a cell of a listed id run".to_owned()).into());
+            }
+            // A listed run that is missing was merged meanwhile: list again, then halt, never "not found".
+            self.relist()?;
+        }
+        Ok(())
+    }
+
+    /// Passes over a gap that an operator declared, without reading it.
+    pub fn pass_gap(&mut self) {
+        self.fold.pass_gap();
+    }
+
+    /// Loads what the record needs; false when a cell of a listed run is missing.
+    fn supply(&mut self, record: &LogRecord) -> Result<bool, Stop> {
+        let needs = self.fold.prepare(record)?;
+        if needs.is_empty() {
+            return Ok(true);
+        }
+        let (rows, cells) = (needs.rows.clone(), needs.cells.clone());
+        let directories = needs.directories.clone();
+        let partition = self.fold.config().partition;
+        let range = self.fold.config().shape.range_start(self.fold.state().rank(), 0);
+        let mut names = Vec::with_capacity(rows.len() + cells.len() + directories.len());
+        names.extend(rows.iter().map(|slot| {
+            let key = row_key(self.fold.rows().key(*slot));
+            Key::new(Table::Usage, key.partition_key(), key.clustering_key())
+        }));
+        names.extend(cells.iter().map(|name| {
+            keys::run_cell(&keys::run_partition(partition, name.level, name.start), name.prefix)
+        }));
+        names.extend(directories.iter().map(|tenant| keys::directory(tenant, range)));
+        let mut found = self.store.get(&names)?.into_iter().map(|cell| cell.map(|cell| cell.value));
+        for (slot, value) in rows.into_iter().zip(found.by_ref()) {
+            let row = value.map(|value| UsageRow::decode(&value).ok_or_else(|| unreadable("a usage row")));
+            self.fold.supply_row(slot, row.transpose()?);
+        }
+        let mut complete = true;
+        for (name, value) in cells.into_iter().zip(found.by_ref()) {
+            complete &= self.supply_cell(name, value)?;
+        }
+        for (tenant, value) in directories.iter().zip(found) {
+            let directory =
+                value.map(|value| v1::Directory::decode(value).map_err(|_| unreadable("a directory")));
+            self.fold.supply_directory(tenant, directory.transpose()?);
+        }
+        Ok(complete)
+    }
+
+    fn supply_cell(&mut self, name: CellName, value: Option<Bytes>) -> Result<bool, Halt> {
+        let Some(value) = value else { return Ok(false) };
+        let cell = Cell::decode(name.start, value).ok_or_else(|| unreadable("a cell of an id run"))?;
+        self.fold.supply_cell(name, cell);
+        Ok(true)
+    }
+
+    fn relist(&mut self) -> Result<(), Stop> {
+        let config = self.fold.config();
+        let (index, list) =
+            runs::load_index(&*self.store, config.partition, &config.shape, &self.fold.index().runs)?;
+        self.fold.adopt(index, list);
+        Ok(())
+    }
+
+    /// Writes all that changed since the last flush. Gives what changed in usage, for the hand-off; `None` when no
+    /// record was folded.
+    ///
+    /// # Errors
+    /// A retry leaves everything to be written again.
+    pub fn flush(&mut self) -> Result<Option<UsageChanged>, Stop> {
+        for _ in 0..LOST_MAX {
+            if !self.fold.has_changes() {
+                return Ok(None);
+            }
+            let (flush, checkpoint) = self.fold.checkpoint();
+            match self.store.flush(flush) {
+                Ok(Flushed::Done) => {
+                    let changed = self.fold.confirm(checkpoint);
+                    self.pass_rewind()?;
+                    return Ok(Some(changed));
+                }
+                Ok(Flushed::Lost(_)) => {
+                    self.fold.fail(checkpoint);
+                    self.relist()?;
+                }
+                Err(error) => {
+                    self.fold.fail(checkpoint);
+                    return Err(error.into());
+                }
+            }
+        }
+        Err(Stop::Retry("the list of id runs keeps changing".to_owned()))
+    }
+
+    /// Forgets confirmed rows while more than `rows_max` are held.
+    pub fn evict(&mut self, rows_max: usize) {
+        for keep_flushes in [8, 2, 0] {
+            if self.fold.rows().len() <= rows_max {
+                return;
+            }
+            self.fold.evict(keep_flushes);
+        }
+    }
+
+    /// While rewinding: what comes out must be what the store has, at each border and at the end.
+    fn compare_with_stored(&self) -> Result<(), Stop> {
+        let Some(rewind) = &self.rewind else { return Ok(()) };
+        let state = self.fold.state();
+        let expected = if state.offset == rewind.stored.offset {
+            rewind.stored.clone()
+        } else if self.fold.config().shape.is_border(state.rank()) {
+            let key = keys::border(self.fold.config().partition, state.rank());
+            match self.store.get(&[key])?.pop().flatten() {
+                Some(cell) => FoldState::decode(&cell.value)?,
+                None => return Ok(()),
+            }
+        } else {
+            return Ok(());
+        };
+        if (expected.chain_after, expected.counts) == (state.chain_after, state.counts) {
+            return Ok(());
+        }
+        let place = state.rank();
+        Err(Halt::LogChanged(format!(
+            "read again up to {place}, its records differ from those folded before"
+        ))
+        .into())
+    }
+
+    /// Removes the request once the rewind is behind the fold, durably.
+    fn pass_rewind(&mut self) -> Result<(), Stop> {
+        let passed = |rewind: &mut Rewind| self.fold.state().offset >= rewind.stored.offset;
+        let Some(rewind) = self.rewind.take_if(passed) else { return Ok(()) };
+        let removals = vec![rewind.request.clone()];
+        if let Err(error) = self.store.flush(Flush { removals, ..Flush::default() }) {
+            self.rewind = Some(rewind);
+            return Err(error.into());
+        }
+        Ok(())
+    }
+}
+
+fn unreadable(what: &str) -> Halt {
+    Halt::StoreIncomplete(format!("{what} that can be read"))
+}
+
+/// The state at the range border at or below the first offset to read again.
+fn rewound(
+    store: &dyn Store,
+    config: &FoldConfig,
+    request: &[u8],
+    first: &FoldState,
+) -> Result<FoldState, Stop> {
+    let request = v1::Rewind::decode(request).map_err(|_| unreadable("a rewind"))?;
+    let from = Rank::from_u64(first.rank().as_u64() + request.from);
+    let border = config.shape.range_start(from, 0);
+    if border == first.rank() {
+        return Ok(first.clone());
+    }
+    let cell = store.get(&[keys::border(config.partition, border)])?.pop().flatten();
+    let cell = cell.ok_or_else(|| Halt::StoreIncomplete(format!("the range border {border}")))?;
+    Ok(FoldState::decode(&cell.value)?)
+}
+
+/// The growing run of the range that the state stands in; `None` at a border, or when the store has none.
+fn load_open(store: &dyn Store, config: &FoldConfig, state: &FoldState) -> Result<Option<OpenRun>, Stop> {
+    let shape = config.shape;
+    let start = shape.range_start(state.rank(), 0);
+    if start == state.rank() {
+        return Ok(None);
+    }
+    let run = keys::run_partition(config.partition, 0, start);
+    let Some(header) = runs::load_header(store, &run)? else { return Ok(None) };
+    let cells = runs::load_cells(store, &run, start, 0..shape.cells(0))?;
+    let cells = cells
+        .into_iter()
+        .collect::<Option<Vec<_>>>()
+        .ok_or_else(|| unreadable("a cell of the open id run"))?;
+    Ok(Some(OpenRun::resume(start, shape, header, &cells, Position::new(state.rank(), 0))))
+}

@@ -1,0 +1,289 @@
+//! The fold with its shell on a store in memory: what is counted, once, over restarts, rewinds and merges.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use prost::Message;
+use pulso_domain::fingerprint::HashKey;
+use pulso_domain::quantity::{Quantity, QuantitySum};
+use pulso_domain::reason::Reason;
+use pulso_domain::usage::{RowKey, UsageRow};
+use pulso_domain::window::Level;
+use pulso_ingestor_consumer::fold::halt::{Halt, Stop};
+use pulso_ingestor_consumer::fold::ids::RunShape;
+use pulso_ingestor_consumer::fold::partition::{FoldConfig, FoldRules};
+use pulso_ingestor_consumer::fold::state::FoldState;
+use pulso_ingestor_consumer::runs;
+use pulso_ingestor_consumer::worker::PartitionWorker;
+use pulso_platform::log::LogRecord;
+use pulso_platform::store::memory::MemoryStore;
+use pulso_platform::store::{Cell, Flush, Range, Store, Table, keys};
+use pulso_proto::v1;
+use xxhash_rust::xxh3::xxh3_64;
+
+const SHAPE: RunShape = RunShape { range_bits: 2, fan_in_bits: 1, level_max: 2, cell_bits: 1 };
+
+fn config() -> FoldConfig {
+    FoldConfig {
+        partition: 0,
+        partitions: 1,
+        topic: "resource-consumption".into(),
+        shape: SHAPE,
+        hash_key: HashKey::new([5; 16]),
+        rules: FoldRules::ALL,
+    }
+}
+
+fn first() -> FoldState {
+    FoldState::first(1, [1; 16])
+}
+
+fn open(store: &Arc<MemoryStore>) -> PartitionWorker {
+    PartitionWorker::open(Arc::clone(store) as Arc<dyn Store>, config(), &first()).expect("opens")
+}
+
+fn pulse(id: &str, amount: &str, hour: i64) -> v1::Pulse {
+    v1::Pulse {
+        id: id.into(),
+        tenant_id: "acme".into(),
+        product_sku: "vm".into(),
+        used_amount: amount.into(),
+        use_unit: "Hours".into(),
+        occurred_at: Some(prost_types::Timestamp { seconds: 1_700_000_000 + hour * 3600, nanos: 0 }),
+        ..Default::default()
+    }
+}
+
+fn record(offset: u64, pulses: Vec<v1::Pulse>) -> LogRecord {
+    raw_record(offset, v1::PulseBatch { format_version: 1, pulses, ..Default::default() }.encode_to_vec())
+}
+
+fn raw_record(offset: u64, value: Vec<u8>) -> LogRecord {
+    LogRecord {
+        partition: 0,
+        offset,
+        appended_at_nanos: 1_700_000_000_000_000_000 + offset as i64,
+        digest: xxh3_64(&value),
+        value: value.into(),
+    }
+}
+
+/// Every month row's (sum, count) by SKU, as the store has it.
+fn month_totals(store: &MemoryStore) -> BTreeMap<String, (String, u64)> {
+    let rows = store.contents().into_iter().filter(|(key, _)| key.table == Table::Usage);
+    let rows = rows.filter_map(|(key, cell)| {
+        let name = RowKey::decode(&key.partition, &key.clustering).expect("a row key");
+        let row = UsageRow::decode(&cell.value).expect("a row");
+        (name.window.level() == Level::Month)
+            .then(|| (name.product_sku.to_owned(), (row.sum.to_string(), row.count)))
+    });
+    rows.collect()
+}
+
+#[test]
+fn each_pulse_gets_the_fate_that_its_position_gives_it() {
+    let store = Arc::new(MemoryStore::new());
+    let mut worker = open(&store);
+    let mut restamped = pulse("a", "1.50", 1);
+    restamped.occurred_at = Some(prost_types::Timestamp { seconds: 1_700_000_999, nanos: 1 });
+    let mut bad = pulse("d", "x", 0);
+    bad.tenant_id = "acme".into();
+    let pulses = vec![pulse("a", "1.5", 0), restamped, pulse("a", "2", 0), pulse("b", "1", 0), bad];
+    worker.fold_record(&record(0, pulses)).expect("folds");
+    worker.fold_record(&raw_record(1, b"garbage".to_vec())).expect("folds");
+    worker.flush().expect("flushes");
+    let counts = worker.fold().state().counts;
+    assert_eq!((counts.counted, counts.duplicate, counts.conflict, counts.dead_lettered), (2, 1, 1, 2));
+    assert_eq!(month_totals(&store)["vm"], ("2.5".to_owned(), 2));
+    let letters = store.scan(Table::DeadLetters, &0_u32.to_be_bytes(), &Range::all(), 10).expect("reads");
+    let reasons: Vec<_> = letters
+        .iter()
+        .map(|(_, cell)| v1::DeadLetter::decode(cell.value.clone()).expect("a letter"))
+        .map(|letter| (Reason::from_byte(letter.reason as u8).expect("known"), letter.origin_index))
+        .collect();
+    let expected =
+        [(Reason::IdConflict, Some(2)), (Reason::InvalidAmount, Some(4)), (Reason::Undecodable, None)];
+    assert_eq!(reasons, expected);
+}
+
+#[test]
+fn g13_a_dead_letter_does_not_claim_its_id() {
+    let store = Arc::new(MemoryStore::new());
+    let mut worker = open(&store);
+    worker.fold_record(&record(0, vec![pulse("a", "1e5", 0)])).expect("folds");
+    worker.fold_record(&record(1, vec![pulse("a", "5", 0)])).expect("folds");
+    assert_eq!(worker.fold().state().counts.counted, 1);
+}
+
+#[test]
+fn a_pulse_of_another_partition_is_misrouted() {
+    let store = Arc::new(MemoryStore::new());
+    let elsewhere = FoldConfig { partitions: 1000, ..config() };
+    let mut worker =
+        PartitionWorker::open(Arc::clone(&store) as Arc<dyn Store>, elsewhere, &first()).expect("opens");
+    worker.fold_record(&record(0, vec![pulse("a", "1", 0)])).expect("folds");
+    assert_eq!(worker.fold().state().counts.dead_lettered, 1);
+}
+
+#[test]
+fn a_newer_record_halts_and_nothing_of_it_is_counted() {
+    let store = Arc::new(MemoryStore::new());
+    let mut worker = open(&store);
+    let newer = v1::PulseBatch { format_version: 2, pulses: vec![pulse("a", "1", 0)], ..Default::default() };
+    let stop = worker.fold_record(&raw_record(0, newer.encode_to_vec())).expect_err("halts");
+    assert!(matches!(stop, Stop::Halt(Halt::NeedsUpgrade { found: 2, .. })), "{stop}");
+    assert_eq!(worker.fold().state().offset, 0);
+}
+
+#[test]
+fn a_record_out_of_turn_halts() {
+    let store = Arc::new(MemoryStore::new());
+    let stop = open(&store).fold_record(&record(3, vec![pulse("a", "1", 0)])).expect_err("halts");
+    assert!(matches!(stop, Stop::Halt(Halt::LogCut { wanted: 0, .. })), "{stop}");
+}
+
+#[test]
+fn a_start_inside_a_range_without_its_run_halts() {
+    let store = Arc::new(MemoryStore::new());
+    let mut worker = open(&store);
+    worker.fold_record(&record(0, vec![pulse("a", "1", 0)])).expect("folds");
+    worker.flush().expect("flushes");
+    let run = keys::run_partition(0, 0, first().rank());
+    let removals = store
+        .contents()
+        .into_iter()
+        .filter(|(key, _)| key.table == Table::Runs && key.partition == run)
+        .map(|(key, cell)| (key, cell.version))
+        .collect();
+    store.flush(Flush { removals, ..Flush::default() }).expect("removes");
+    let opened = PartitionWorker::open(Arc::clone(&store) as Arc<dyn Store>, config(), &first());
+    assert!(matches!(opened.err(), Some(Stop::Halt(Halt::StoreIncomplete(_)))));
+}
+
+#[test]
+fn a_rewind_over_other_records_halts() {
+    let store = Arc::new(MemoryStore::new());
+    let mut worker = open(&store);
+    for offset in 0..6 {
+        worker.fold_record(&record(offset, vec![pulse(&offset.to_string(), "1", 0)])).expect("folds");
+    }
+    worker.flush().expect("flushes");
+    request_rewind(&store, 4, 6, 1);
+    let mut worker = open(&store);
+    assert_eq!(worker.fold().state().offset, 4);
+    worker.fold_record(&record(4, vec![pulse("4", "1", 0)])).expect("as before");
+    let stop = worker.fold_record(&record(5, vec![pulse("5", "9", 0)])).expect_err("another record");
+    assert!(matches!(stop, Stop::Halt(Halt::LogChanged(_))), "{stop}");
+}
+
+fn request_rewind(store: &MemoryStore, from: u64, to: u64, version: u64) {
+    let value = v1::Rewind { from, to, ..Default::default() }.encode_to_vec().into();
+    let cells = vec![(keys::rewind(0), Cell { version, value })];
+    store.flush(Flush { cells, ..Flush::default() }).expect("writes");
+}
+
+/// One step of a random life.
+#[derive(Clone, Debug)]
+enum Step {
+    Fold(usize),
+    Flush,
+    Crash,
+    Evict,
+    Merge,
+    Remove,
+    Rewind(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => (1_usize..6).prop_map(Step::Fold),
+        3 => Just(Step::Flush),
+        2 => Just(Step::Crash),
+        1 => Just(Step::Evict),
+        2 => Just(Step::Merge),
+        1 => Just(Step::Remove),
+        1 => (0_u64..40).prop_map(Step::Rewind),
+    ]
+}
+
+struct Life {
+    store: Arc<MemoryStore>,
+    worker: PartitionWorker,
+    log: Vec<LogRecord>,
+    rewinds: u64,
+}
+
+impl Life {
+    fn fold(&mut self, count: usize) {
+        for _ in 0..count {
+            let next = self.worker.fold().state().offset as usize;
+            if let Some(record) = self.log.get(next) {
+                self.worker.fold_record(record).expect("folds");
+            }
+        }
+    }
+
+    fn take(&mut self, step: &Step) {
+        match step {
+            Step::Fold(count) => self.fold(*count),
+            Step::Flush => drop(self.worker.flush().expect("flushes")),
+            Step::Crash => self.worker = open(&self.store),
+            Step::Evict => self.worker.evict(0),
+            Step::Merge => drop(runs::merge_once(&*self.store, 0, &SHAPE).expect("merges")),
+            Step::Remove => drop(runs::remove_leaving(&*self.store, 0, &SHAPE).expect("removes")),
+            Step::Rewind(from) => {
+                self.worker.flush().expect("flushes");
+                let to = self.worker.fold().state().offset;
+                if *from < to && !self.worker.is_rewinding() {
+                    self.rewinds += 1;
+                    // The request's cell is removed when passed; a later one is newer.
+                    request_rewind(&self.store, *from, to, self.rewinds);
+                    self.worker = open(&self.store);
+                }
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn g03_totals_are_those_of_the_first_copies_whatever_happens(
+        copies in prop::collection::vec((0_u32..60, 0_i64..50), 1..120),
+        per_record in 1_usize..4,
+        steps in prop::collection::vec(step(), 0..120),
+    ) {
+        let store = Arc::new(MemoryStore::new());
+        let records: Vec<_> = copies
+            .chunks(per_record)
+            .zip(0..)
+            .map(|(chunk, offset)| {
+                let one = |(id, hour): &(u32, i64)| pulse(&format!("p-{id}"), &format!("{}.5", id % 7), *hour);
+                record(offset, chunk.iter().map(one).collect())
+            })
+            .collect();
+        let mut life = Life { worker: open(&store), store, log: records, rewinds: 0 };
+        for step in &steps {
+            life.take(step);
+        }
+        while life.worker.is_rewinding() || (life.worker.fold().state().offset as usize) < life.log.len() {
+            life.fold(10);
+            life.worker.flush().expect("flushes");
+        }
+        life.worker.flush().expect("flushes");
+        let mut seen = HashSet::new();
+        let mut sum = QuantitySum::ZERO;
+        for (id, _) in copies.iter().filter(|(id, _)| seen.insert(*id)) {
+            sum.add(Quantity::parse(format!("{}.5", id % 7).as_bytes()).expect("good"));
+        }
+        let mut expected = (0, 0);
+        let totals = month_totals(&life.store);
+        if let Some((total, count)) = totals.get("vm") {
+            prop_assert_eq!(total, &sum.to_string());
+            expected = (*count, life.worker.fold().state().counts.duplicate);
+        }
+        prop_assert_eq!(expected, (seen.len() as u64, (copies.len() - seen.len()) as u64));
+    }
+}
