@@ -4,6 +4,10 @@
 //! A log moves bytes and decides nothing: it stamps `appended_at`, gives each record the next offset of its partition,
 //! and hands out only what is durable.
 
+#[cfg(test)]
+pub(crate) mod conformance;
+pub mod embedded;
+
 use std::time::Duration;
 
 use bytes::Bytes;
