@@ -1,1 +1,45 @@
-//! In the making.
+//! The front door: tenants send pulses here and read receipts.
+//!
+//! The journey of a batch, in the order of the modules: [`server`] listens with hand-set limits, `service` speaks gRPC,
+//! `meter` counts the bytes as they arrive and `codec` hands them over raw, [`admission`] bounds what is in flight,
+//! [`ingest`] ties the steps together, `batch` walks the bytes and sorts the pulses by partition with `door` judging each
+//! one, `packer` makes log records of them, `board` waits for their fates, and `answer` writes the response.
+//!
+//! Two invariants: a pulse is answered ACCEPTED only after the log confirmed it (G1), and memory in flight never exceeds
+//! what the settings allow (G11).
+
+pub mod settings;
+
+pub mod server;
+
+mod connection;
+
+mod routes;
+
+mod service;
+
+mod stream;
+
+mod meter;
+
+mod codec;
+
+pub mod admission;
+
+pub mod ingest;
+
+mod batch;
+
+pub mod door;
+
+mod packer;
+
+mod board;
+
+mod answer;
+
+mod wire;
+
+pub mod refusal;
+
+pub mod metrics;

@@ -1,0 +1,142 @@
+//! Writes the `SendPulsesResponse`: one result per pulse, in the order of the request, as the generated type would.
+
+use bytes::Bytes;
+use pulso_domain::pulse::Rejection;
+use pulso_proto::v1::pulse_result::Status;
+
+use crate::batch::{Plan, Segment};
+use crate::board::{Outcome, Run};
+use crate::wire::{bytes_len, number_len, put_bytes, put_number, put_varint, varint_len};
+
+/// `SendPulsesResponse.results`, and within a result `status`, `receipt`, `reason`, `field`, `message`.
+const RESULTS: u8 = 0x0a;
+const STATUS: u8 = 0x08;
+const RECEIPT: u8 = 0x12;
+const REASON: u8 = 0x1a;
+const FIELD: u8 = 0x22;
+const MESSAGE: u8 = 0x2a;
+/// Within a receipt `generation`, `partition`, `offset`, `index`.
+const GENERATION: u8 = 0x08;
+const PARTITION: u8 = 0x10;
+const OFFSET: u8 = 0x18;
+const INDEX: u8 = 0x20;
+
+/// What a client is told about pulses whose fate is not known.
+const UNKNOWN_MESSAGE: &str = "the log did not confirm it; send it again with the same id";
+
+/// Most bytes of the result of a pulse that went to the log: an accepted one has 6 bytes around its receipt and at most
+/// 26 in it, an unknown one its message.
+pub(crate) const ACCEPTED_BYTES_MAX: usize = 4 + bytes_len(UNKNOWN_MESSAGE.len());
+
+/// The bytes of a rejected pulse's result.
+pub(crate) fn rejected_bytes(rejection: &Rejection) -> usize {
+    bytes_len(rejected_body(rejection))
+}
+
+fn rejected_body(rejection: &Rejection) -> usize {
+    2 + bytes_len(rejection.reason.code().len())
+        + bytes_len(rejection.field.len())
+        + bytes_len(rejection.message.len())
+}
+
+/// Writes the answer to a batch whose chunks have their outcomes: `runs` are those of the first share, then those of the
+/// second, and so on, `first_run` is where each share begins.
+pub(crate) fn encode(plan: &Plan, runs: &[Run], first_run: &[u32]) -> Bytes {
+    let mut out = Vec::with_capacity(plan.answer_bytes);
+    let mut cursors: Vec<Cursor> =
+        first_run.iter().map(|run| Cursor { run: *run as usize, done: 0 }).collect();
+    for segment in &plan.segments {
+        match *segment {
+            Segment::Rejected { rejection, pulses } => {
+                put_rejected(&mut out, &plan.rejections[rejection as usize], pulses);
+            }
+            Segment::Share { share, pulses } => {
+                cursors[share as usize].put(&mut out, runs, pulses);
+            }
+        }
+    }
+    Bytes::from(out)
+}
+
+/// How far a share's pulses have been answered.
+struct Cursor {
+    run: usize,
+    done: u32,
+}
+
+impl Cursor {
+    fn put(&mut self, out: &mut Vec<u8>, runs: &[Run], mut pulses: u32) {
+        while pulses > 0 {
+            let run = &runs[self.run];
+            let now = pulses.min(run.pulses - self.done);
+            match run.outcome {
+                Outcome::Stored { at, first_index } => {
+                    let start = Receipt::new(at.generation, at.partition, at.offset);
+                    let first = first_index + self.done;
+                    for index in first..first + now {
+                        start.put(out, index);
+                    }
+                }
+                Outcome::Pending | Outcome::NotStored | Outcome::Unknown => put_unknown(out, now),
+            }
+            pulses -= now;
+            self.done += now;
+            if self.done == run.pulses {
+                (self.run, self.done) = (self.run + 1, 0);
+            }
+        }
+    }
+}
+
+/// The part of a receipt that all pulses of a record share.
+struct Receipt {
+    bytes: [u8; Self::BYTES_MAX],
+    length: usize,
+}
+
+impl Receipt {
+    const BYTES_MAX: usize = 6 + 6 + 11;
+
+    fn new(generation: u32, partition: u32, offset: u64) -> Self {
+        let mut body = Vec::with_capacity(Self::BYTES_MAX);
+        put_number(&mut body, GENERATION, generation.into());
+        put_number(&mut body, PARTITION, partition.into());
+        put_number(&mut body, OFFSET, offset);
+        let mut bytes = [0; Self::BYTES_MAX];
+        bytes[..body.len()].copy_from_slice(&body);
+        Self { bytes, length: body.len() }
+    }
+
+    #[inline]
+    fn put(&self, out: &mut Vec<u8>, index: u32) {
+        let receipt = self.length + number_len(index.into());
+        // Every length here is below 128, so each is one byte.
+        let head = [RESULTS, (receipt + 4) as u8, STATUS, Status::Accepted as u8, RECEIPT, receipt as u8];
+        out.extend_from_slice(&head);
+        out.extend_from_slice(&self.bytes[..self.length]);
+        put_number(out, INDEX, index.into());
+    }
+}
+
+fn put_unknown(out: &mut Vec<u8>, pulses: u32) {
+    for _ in 0..pulses {
+        out.push(RESULTS);
+        put_varint(out, 2 + bytes_len(UNKNOWN_MESSAGE.len()) as u64);
+        out.extend_from_slice(&[STATUS, Status::Unknown as u8]);
+        put_bytes(out, MESSAGE, UNKNOWN_MESSAGE.as_bytes());
+    }
+}
+
+fn put_rejected(out: &mut Vec<u8>, rejection: &Rejection, pulses: u32) {
+    let body = rejected_body(rejection);
+    for _ in 0..pulses {
+        out.push(RESULTS);
+        put_varint(out, body as u64);
+        out.extend_from_slice(&[STATUS, Status::Rejected as u8]);
+        put_bytes(out, REASON, rejection.reason.code().as_bytes());
+        put_bytes(out, FIELD, rejection.field.as_bytes());
+        put_bytes(out, MESSAGE, rejection.message.as_bytes());
+    }
+}
+
+const _: () = assert!(ACCEPTED_BYTES_MAX >= 6 + Receipt::BYTES_MAX + 1 + varint_len(u32::MAX as u64));

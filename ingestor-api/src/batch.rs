@@ -1,0 +1,249 @@
+//! One pass over a request's bytes: each pulse is found, judged, and its bytes are appended as they are to the share of
+//! its partition. No structs are built; what goes on is a [`Plan`].
+//!
+//! Nothing is given to the log before the whole request has been read: a call that fails has stored nothing (G5).
+
+use bytes::Bytes;
+use pulso_domain::partitioner::partition_of;
+use pulso_domain::pulse::{self, Rejection, TAGS_MAX};
+use pulso_domain::reason::Reason;
+use pulso_platform::log::{RECORD_BYTES_MAX, RECORD_PULSES_MAX};
+use pulso_proto::walk::{self, Fields, Malformed, Value};
+
+use crate::answer;
+use crate::door::Door;
+use crate::packer::RECORD_HEADER_BYTES_MAX;
+use crate::refusal::IngestError;
+use crate::settings::{BATCH_PULSES_MAX, PULSE_BYTES_MAX};
+use crate::wire::{bytes_len, put_bytes};
+
+/// The key of `PulseBatch.pulses`: field 4, length-delimited.
+const RECORD_PULSE_TAG: u8 = 0x22;
+/// The first allocation of a share that is not the request's first; it grows as needed.
+const SHARE_BYTES_START: usize = 4096;
+
+/// What is to be done with a request.
+#[derive(Debug, Default)]
+pub(crate) struct Plan {
+    /// Runs of pulses with one destiny, in the order of the request.
+    pub(crate) segments: Vec<Segment>,
+    /// Why pulses were rejected; segments point here.
+    pub(crate) rejections: Vec<Rejection>,
+    /// The accepted pulses by partition.
+    pub(crate) shares: Vec<Share>,
+    /// All pulses of the request.
+    pub(crate) pulses: u32,
+    /// An upper bound of the answer's bytes.
+    pub(crate) answer_bytes: usize,
+}
+
+/// Consecutive pulses of a request that go the same way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Segment {
+    /// To a partition.
+    Share {
+        /// Which of [`Plan::shares`].
+        share: u32,
+        /// How many.
+        pulses: u32,
+    },
+    /// Nowhere.
+    Rejected {
+        /// Which of [`Plan::rejections`].
+        rejection: u32,
+        /// How many.
+        pulses: u32,
+    },
+}
+
+/// What goes to one partition, cut so that each chunk fits a record.
+#[derive(Debug)]
+pub(crate) struct Share {
+    /// The partition.
+    pub(crate) partition: u32,
+    /// In order; none is empty.
+    pub(crate) chunks: Vec<Chunk>,
+}
+
+/// Bytes of `PulseBatch.pulses` fields.
+#[derive(Debug)]
+pub(crate) struct Chunk {
+    /// The fields, one after the other.
+    pub(crate) bytes: Bytes,
+    /// How many.
+    pub(crate) pulses: u32,
+}
+
+/// Reads a `SendPulsesRequest`.
+///
+/// # Errors
+/// What concerns the whole call: the number of pulses, or bytes that are no such message.
+pub(crate) fn read(request: &[u8], door: &Door, partitions: u32) -> Result<Plan, IngestError> {
+    let mut planner = Planner::new(door, partitions);
+    let mut fields = Fields::new(request);
+    let not_protobuf = |_: Malformed| IngestError::NotProtobuf { field: "request".to_owned() };
+    while let Some((number, value)) = fields.next_field().map_err(not_protobuf)? {
+        match (number, value) {
+            (1, Value::Bytes(pulse)) => planner.pulse(pulse, fields.rest().len())?,
+            (2, Value::Bytes(text)) if std::str::from_utf8(text).is_ok() => {}
+            (1 | 2, _) => return Err(not_protobuf(Malformed)),
+            _ => {}
+        }
+    }
+    planner.finish()
+}
+
+struct Planner<'a> {
+    door: &'a Door,
+    partitions: u32,
+    plan: Plan,
+    /// The open chunk of each share.
+    open: Vec<OpenChunk>,
+    /// For each partition its share plus 1; 0 where it has none yet.
+    share_of: Vec<u32>,
+    /// Pulses of one tenant come in runs: the last tenant and its share.
+    last: Option<(&'a [u8], u32)>,
+}
+
+#[derive(Debug, Default)]
+struct OpenChunk {
+    bytes: Vec<u8>,
+    pulses: u32,
+}
+
+impl OpenChunk {
+    fn take(&mut self) -> Chunk {
+        let Self { bytes, pulses } = std::mem::take(self);
+        Chunk { bytes: Bytes::from(bytes), pulses }
+    }
+}
+
+impl<'a> Planner<'a> {
+    fn new(door: &'a Door, partitions: u32) -> Self {
+        Self {
+            door,
+            partitions,
+            plan: Plan::default(),
+            open: Vec::new(),
+            share_of: vec![0; partitions as usize],
+            last: None,
+        }
+    }
+
+    /// `rest` is how many bytes of the request follow: the size that the first share may grow to.
+    #[inline]
+    fn pulse(&mut self, bytes: &'a [u8], rest: usize) -> Result<(), IngestError> {
+        let index = self.plan.pulses;
+        if index as usize == BATCH_PULSES_MAX {
+            return Err(IngestError::TooManyPulses);
+        }
+        self.plan.pulses += 1;
+        match judge(bytes, self.door) {
+            Ok(Ok(tenant_id)) => self.accept(tenant_id, bytes, rest),
+            Ok(Err(rejection)) => self.reject(rejection),
+            Err(Malformed) => return Err(IngestError::NotProtobuf { field: format!("pulses[{index}]") }),
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn accept(&mut self, tenant_id: &'a [u8], bytes: &[u8], rest: usize) {
+        let share = match self.last {
+            Some((last, share)) if last == tenant_id => share,
+            _ => {
+                let share = self.share(partition_of(tenant_id, self.partitions), bytes.len() + rest);
+                self.last = Some((tenant_id, share));
+                share
+            }
+        };
+        self.plan.answer_bytes += answer::ACCEPTED_BYTES_MAX;
+        match self.plan.segments.last_mut() {
+            Some(Segment::Share { share: last, pulses }) if *last == share => *pulses += 1,
+            _ => self.plan.segments.push(Segment::Share { share, pulses: 1 }),
+        }
+        let open = &mut self.open[share as usize];
+        let full = open.pulses as usize == RECORD_PULSES_MAX
+            || open.bytes.len() + bytes_len(bytes.len()) > RECORD_BYTES_MAX - RECORD_HEADER_BYTES_MAX;
+        if full {
+            self.plan.shares[share as usize].chunks.push(open.take());
+        }
+        put_bytes(&mut open.bytes, RECORD_PULSE_TAG, bytes);
+        open.pulses += 1;
+    }
+
+    fn share(&mut self, partition: u32, rest: usize) -> u32 {
+        let known = self.share_of[partition as usize];
+        if known > 0 {
+            return known - 1;
+        }
+        // Most batches are of one tenant: the first share gets room for all that follows.
+        let capacity = match self.open.is_empty() {
+            true => (rest + rest / 32 + 16).min(RECORD_BYTES_MAX),
+            false => SHARE_BYTES_START.min(rest + 16),
+        };
+        self.open.push(OpenChunk { bytes: Vec::with_capacity(capacity), pulses: 0 });
+        self.plan.shares.push(Share { partition, chunks: Vec::new() });
+        let share = self.open.len() as u32;
+        self.share_of[partition as usize] = share;
+        share - 1
+    }
+
+    fn reject(&mut self, rejection: Rejection) {
+        self.plan.answer_bytes += answer::rejected_bytes(&rejection);
+        let repeated = self.plan.rejections.last() == Some(&rejection);
+        match self.plan.segments.last_mut() {
+            Some(Segment::Rejected { pulses, .. }) if repeated => *pulses += 1,
+            _ => {
+                if !repeated {
+                    self.plan.rejections.push(rejection);
+                }
+                let rejection = self.plan.rejections.len() as u32 - 1;
+                self.plan.segments.push(Segment::Rejected { rejection, pulses: 1 });
+            }
+        }
+    }
+
+    fn finish(mut self) -> Result<Plan, IngestError> {
+        if self.plan.pulses == 0 {
+            return Err(IngestError::EmptyBatch);
+        }
+        for (share, mut open) in self.plan.shares.iter_mut().zip(self.open) {
+            share.chunks.push(open.take());
+        }
+        Ok(self.plan)
+    }
+}
+
+/// The tenant of a good pulse, or why it is not good.
+#[inline]
+fn judge<'a>(bytes: &'a [u8], door: &Door) -> Result<Result<&'a [u8], Rejection>, Malformed> {
+    if bytes.len() > PULSE_BYTES_MAX {
+        return judge_giant(bytes, door);
+    }
+    let raw = walk::pulse(bytes)?;
+    Ok(pulse::check(&raw).and_then(|good| door.check(&good).map(|()| raw.tenant_id)))
+}
+
+/// A pulse too large for a record is never accepted; its own faults are named first, as for any other. Its tags are
+/// counted before they are collected, since two bytes of wire can become 64 of memory.
+#[cold]
+fn judge_giant<'a>(bytes: &'a [u8], door: &Door) -> Result<Result<&'a [u8], Rejection>, Malformed> {
+    let mut tags = 0;
+    let mut fields = Fields::new(bytes);
+    while let Some((number, _)) = fields.next_field()? {
+        tags += usize::from(number == 9);
+    }
+    if tags > 16 * TAGS_MAX {
+        return Ok(Err(TAGS_BEYOND_COUNT));
+    }
+    let raw = walk::pulse(bytes)?;
+    Ok(pulse::check(&raw).and_then(|good| door.check(&good)).and(Err(GIANT_PULSE)))
+}
+
+const TAGS_BEYOND_COUNT: Rejection =
+    Rejection { reason: Reason::TagLimit, field: "tags", message: "send at most 64 tags" };
+const GIANT_PULSE: Rejection = Rejection {
+    reason: Reason::FieldTooLong,
+    field: "pulses",
+    message: "use at most 65536 bytes for one pulse, unknown and repeated fields included",
+};

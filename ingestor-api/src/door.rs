@@ -1,0 +1,170 @@
+//! What the door alone decides about a pulse that is good in itself: the acceptance window, the right to send negative
+//! amounts, and whether the SKU knows the unit. The fold never asks these again, since it has no clock and no catalog.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::RwLock;
+use pulso_domain::pulse::{Pulse, Rejection};
+use pulso_domain::reason::Reason;
+use pulso_domain::time::{Instant, SECONDS_MAX, SECONDS_MIN};
+
+/// What the sender of a call may do. An authenticating layer puts it into the request's extensions; without one nobody
+/// has any right beyond sending.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Caller {
+    /// May send negative amounts (the scope `correct`).
+    pub may_correct: bool,
+}
+
+/// For each SKU that the catalog knows, the units that can be converted to its own.
+pub type UnitTable = HashMap<String, Vec<String>>;
+
+/// The ingestor's copy of the catalog's units. Empty at first: a SKU that is not in it is accepted with any unit.
+/// Cheap to clone; all clones see the same table.
+#[derive(Clone, Debug, Default)]
+pub struct UnitBook {
+    table: Arc<RwLock<Arc<UnitTable>>>,
+}
+
+impl UnitBook {
+    /// Replaces the table: calls that begin after this see the new one.
+    pub fn replace(&self, table: UnitTable) {
+        *self.table.write() = Arc::new(table);
+    }
+
+    /// The table of this moment; a batch is judged by one table.
+    #[must_use]
+    pub fn table(&self) -> Arc<UnitTable> {
+        Arc::clone(&self.table.read())
+    }
+}
+
+/// Judges the pulses of one batch.
+#[derive(Debug)]
+pub(crate) struct Door {
+    oldest: Instant,
+    newest: Instant,
+    caller: Caller,
+    units: Arc<UnitTable>,
+}
+
+impl Door {
+    /// A door for a batch that is received `now`.
+    pub(crate) fn new(now: Instant, accept: (Duration, Duration), caller: Caller, units: &UnitBook) -> Self {
+        let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+        let (past, future) = (seconds(accept.0), seconds(accept.1));
+        let at = |second: i64| Instant::new(second, now.nanos().cast_signed()).unwrap_or(now);
+        Self {
+            oldest: at(now.seconds().saturating_sub(past).max(SECONDS_MIN)),
+            newest: at(now.seconds().saturating_add(future).min(SECONDS_MAX)),
+            caller,
+            units: units.table(),
+        }
+    }
+
+    /// Checks a good pulse against what the door knows.
+    #[inline]
+    pub(crate) fn check(&self, pulse: &Pulse<'_>) -> Result<(), Rejection> {
+        if pulse.used_amount.is_negative() && !self.caller.may_correct {
+            return Err(NEGATIVE_AMOUNT);
+        }
+        if pulse.occurred_at < self.oldest {
+            return Err(TOO_OLD);
+        }
+        if pulse.occurred_at > self.newest {
+            return Err(TOO_NEW);
+        }
+        if !self.units.is_empty() && !self.knows_unit(pulse) {
+            return Err(UNIT_MISMATCH);
+        }
+        Ok(())
+    }
+
+    fn knows_unit(&self, pulse: &Pulse<'_>) -> bool {
+        let units = self.units.get(pulse.product_sku);
+        units.is_none_or(|units| units.iter().any(|unit| unit == pulse.use_unit))
+    }
+}
+
+const NEGATIVE_AMOUNT: Rejection = Rejection {
+    reason: Reason::NegativeAmount,
+    field: "used_amount",
+    message: "send an amount of 0 or more; corrections need the scope `correct`",
+};
+const TOO_OLD: Rejection = Rejection {
+    reason: Reason::TooOld,
+    field: "occurred_at",
+    message: "it lies before the acceptance limit; a backfill opens it with --accept-past",
+};
+const TOO_NEW: Rejection = Rejection {
+    reason: Reason::TooNew,
+    field: "occurred_at",
+    message: "it lies too far ahead; set the sender's clock right",
+};
+const UNIT_MISMATCH: Rejection = Rejection {
+    reason: Reason::UnitMismatch,
+    field: "use_unit",
+    message: "use a unit that converts to the one the catalog has for this SKU",
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pulso_domain::quantity::Quantity;
+
+    const NOW: i64 = 1_700_000_000;
+
+    fn pulse(amount: &str, seconds: i64, nanos: i32) -> Pulse<'_> {
+        Pulse {
+            id: "i",
+            tenant_id: "t",
+            product_sku: "vm",
+            used_amount: Quantity::parse(amount.as_bytes()).expect("good"),
+            use_unit: "Hours",
+            occurred_at: Instant::new(seconds, nanos).expect("good"),
+            region: "",
+            resource_id: "",
+            tags: Vec::new(),
+        }
+    }
+
+    fn door(accept: (u64, u64), caller: Caller, units: &UnitBook) -> Door {
+        let now = Instant::new(NOW, 500).expect("good");
+        Door::new(now, (Duration::from_secs(accept.0), Duration::from_secs(accept.1)), caller, units)
+    }
+
+    #[test]
+    fn the_acceptance_window_is_closed_at_both_ends() {
+        let door = door((100, 10), Caller::default(), &UnitBook::default());
+        assert_eq!(door.check(&pulse("1", NOW - 100, 500)), Ok(()));
+        assert_eq!(door.check(&pulse("1", NOW - 100, 499)), Err(TOO_OLD));
+        assert_eq!(door.check(&pulse("1", NOW + 10, 500)), Ok(()));
+        assert_eq!(door.check(&pulse("1", NOW + 10, 501)), Err(TOO_NEW));
+    }
+
+    #[test]
+    fn a_window_wider_than_time_itself_accepts_every_instant() {
+        let door = door((u64::MAX, u64::MAX), Caller::default(), &UnitBook::default());
+        assert_eq!(door.check(&pulse("1", SECONDS_MIN + 1, 0)), Ok(()));
+        assert_eq!(door.check(&pulse("1", SECONDS_MAX, 0)), Ok(()));
+    }
+
+    #[test]
+    fn only_a_caller_who_may_correct_sends_negative_amounts() {
+        let units = UnitBook::default();
+        assert_eq!(door((9, 9), Caller::default(), &units).check(&pulse("-1", NOW, 0)), Err(NEGATIVE_AMOUNT));
+        assert_eq!(door((9, 9), Caller::default(), &units).check(&pulse("-0", NOW, 0)), Ok(()));
+        assert_eq!(door((9, 9), Caller { may_correct: true }, &units).check(&pulse("-1", NOW, 0)), Ok(()));
+    }
+
+    #[test]
+    fn a_unit_is_refused_only_for_a_sku_that_the_catalog_knows() {
+        let units = UnitBook::default();
+        units.replace([("vm".to_owned(), vec!["Seconds".to_owned()])].into());
+        assert_eq!(door((9, 9), Caller::default(), &units).check(&pulse("1", NOW, 0)), Err(UNIT_MISMATCH));
+        units.replace([("disk".to_owned(), vec!["GiB".to_owned()])].into());
+        assert_eq!(door((9, 9), Caller::default(), &units).check(&pulse("1", NOW, 0)), Ok(()));
+    }
+}

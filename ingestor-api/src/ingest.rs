@@ -1,0 +1,159 @@
+//! The journey of a batch in one place: read and judged, given to the log by partition, answered when durable.
+//!
+//! [`Ingest::handle`] is the whole door without a socket: benches and other sources of pulses call it directly.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use pulso_platform::log::Log;
+use pulso_platform::service::clock::Clock;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::admission::{Admission, ByteLease};
+use crate::batch;
+use crate::board::{Board, Ticket};
+use crate::door::{Caller, Door, UnitBook};
+use crate::metrics::Metrics;
+use crate::packer::Packer;
+use crate::refusal::IngestError;
+use crate::settings::IngestSettings;
+
+/// What the ingestor needs from around it.
+#[derive(Clone)]
+pub struct IngestDeps {
+    /// Where accepted pulses go.
+    pub log: Arc<dyn Log>,
+    /// Tells the acceptance window.
+    pub clock: Clock,
+    /// The units that the catalog knows.
+    pub units: UnitBook,
+}
+
+/// The tasks behind an [`Ingest`]; dropped, they end and what waits is answered UNKNOWN.
+#[derive(Debug)]
+pub struct IngestTasks {
+    tasks: JoinSet<()>,
+    stop: CancellationToken,
+}
+
+impl IngestTasks {
+    /// Resolves when a task ends although nobody asked it to: the ingestor is then broken and must stop.
+    pub(crate) async fn unexpected_end(&mut self) {
+        while self.tasks.join_next().await.is_none() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Waits until every record on its way has its outcome, then ends the tasks.
+    pub async fn stop(mut self) {
+        self.stop.cancel();
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+/// The front door without its socket.
+pub struct Ingest {
+    settings: IngestSettings,
+    partitions: u32,
+    packer: Packer,
+    clock: Clock,
+    units: UnitBook,
+    admission: Arc<Admission>,
+    metrics: Arc<Metrics>,
+}
+
+impl Ingest {
+    /// Starts the lanes to the log. The recorder of metrics must be installed before.
+    #[must_use]
+    pub fn start(settings: IngestSettings, deps: IngestDeps) -> (Arc<Self>, IngestTasks) {
+        let mut tasks = JoinSet::new();
+        let stop = CancellationToken::new();
+        let ingest = Self {
+            partitions: deps.log.layout().partitions,
+            packer: Packer::start(&deps.log, &mut tasks, &stop),
+            clock: deps.clock,
+            units: deps.units,
+            admission: Admission::new(settings.calls_in_flight_max, settings.bytes_in_flight_max),
+            metrics: Arc::new(Metrics::new()),
+            settings,
+        };
+        (Arc::new(ingest), IngestTasks { tasks, stop })
+    }
+
+    /// Takes one `SendPulsesRequest` as bytes and gives its `SendPulsesResponse` as bytes, once every pulse is durable,
+    /// refused or unknown.
+    ///
+    /// # Errors
+    /// What concerns the whole call; nothing of it was stored then.
+    pub async fn handle(&self, request: Bytes, caller: Caller) -> Result<Bytes, IngestError> {
+        let _permit = self.admission.enter()?;
+        let mut lease = self.admission.lease();
+        lease.grow(request.len())?;
+        let waiting = self.begin(Received { bytes: request, lease }, caller)?;
+        waiting.answer().await
+    }
+
+    /// The part that needs no waiting: reads the request and gives its shares to the log. Batches that are begun one
+    /// after the other stand in the log in that order.
+    pub(crate) fn begin(&self, received: Received, caller: Caller) -> Result<Waiting, IngestError> {
+        let Received { bytes, mut lease } = received;
+        let now = self.clock.now();
+        let accept = (self.settings.accept_past, self.settings.accept_future);
+        let door = Door::new(now, accept, caller, &self.units);
+        let plan = batch::read(&bytes, &door, self.partitions)?;
+        lease.grow(plan.answer_bytes)?;
+        self.metrics.request_bytes.increment(bytes.len() as u64);
+        // The shares hold copies of what was accepted: the request itself is not needed while the log works.
+        drop(bytes);
+
+        let board = Board::new(plan, Arc::clone(&self.metrics), lease);
+        let mut run = 0;
+        for share in board.take_shares() {
+            for chunk in share.chunks {
+                let ticket = Ticket::new(&board, run, chunk.pulses);
+                self.packer.offer(share.partition, now, (chunk, ticket));
+                run += 1;
+            }
+        }
+        Ok(Waiting { board, ack_timeout: self.settings.ack_timeout })
+    }
+
+    /// The budgets.
+    #[must_use]
+    pub const fn admission(&self) -> &Arc<Admission> {
+        &self.admission
+    }
+
+    pub(crate) const fn settings(&self) -> &IngestSettings {
+        &self.settings
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+}
+
+/// A request that has arrived, and the budget it holds.
+#[derive(Debug)]
+pub(crate) struct Received {
+    pub(crate) bytes: Bytes,
+    pub(crate) lease: ByteLease,
+}
+
+/// A batch on its way to the log.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    board: Arc<Board>,
+    ack_timeout: std::time::Duration,
+}
+
+impl Waiting {
+    /// The answer, once it is sure or the time is up.
+    ///
+    /// # Errors
+    /// [`IngestError::LogUnavailable`] when surely nothing was stored.
+    pub(crate) async fn answer(&self) -> Result<Bytes, IngestError> {
+        self.board.answer(self.ack_timeout).await
+    }
+}

@@ -1,0 +1,212 @@
+//! Makes log records of the chunks of many calls: one lane per partition, with a linger that follows the load.
+//!
+//! While nothing of a partition is on its way to the log, a chunk goes at once; while something is, chunks gather and go
+//! together when it is confirmed, or as soon as they fill a record. So a lone pulse never waits, and the busier the log,
+//! the larger the records. A record never exceeds the log's bounds. What gathers is bounded by the admission budget.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use pulso_domain::time::Instant;
+use pulso_platform::log::{AppendReply, Appended, Log, LogError, RECORD_BYTES_MAX, RECORD_PULSES_MAX};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::batch::Chunk;
+use crate::board::{Outcome, Ticket};
+use crate::wire::{number_len, put_number, put_varint};
+
+/// The version of the record format that this packer writes.
+const FORMAT_VERSION: u64 = 1;
+/// Most bytes of a record before its pulses: the version, and `received_at` with its two numbers.
+pub(crate) const RECORD_HEADER_BYTES_MAX: usize = 2 + 2 + 11 + 6;
+/// How often a stopping lane looks whether its last record is confirmed.
+const STOP_CHECK: Duration = Duration::from_millis(20);
+
+/// The lanes of all partitions.
+pub(crate) struct Packer {
+    lanes: Vec<Arc<Lane>>,
+}
+
+impl Packer {
+    /// Lanes for each partition of the log; each is driven by a task in `tasks` until `stop` is cancelled and its
+    /// last record has its outcome.
+    pub(crate) fn start(log: &Arc<dyn Log>, tasks: &mut JoinSet<()>, stop: &CancellationToken) -> Self {
+        let lanes = (0..log.layout().partitions).map(|partition| {
+            let (confirm, confirmations) = mpsc::unbounded_channel();
+            let gather = Mutex::new(Gather::default());
+            let lane = Arc::new(Lane { partition, log: Arc::clone(log), gather, confirm });
+            tasks.spawn(drive(Arc::clone(&lane), confirmations, stop.clone()));
+            lane
+        });
+        Self { lanes: lanes.collect() }
+    }
+
+    /// Hands a chunk to its partition's lane. The ticket gets the outcome.
+    pub(crate) fn offer(&self, partition: u32, received_at: Instant, parcel: (Chunk, Ticket)) {
+        if let Some(lane) = self.lanes.get(partition as usize) {
+            lane.offer(received_at, parcel);
+        }
+    }
+}
+
+struct Lane {
+    partition: u32,
+    log: Arc<dyn Log>,
+    gather: Mutex<Gather>,
+    /// Bounded by the admission budget: each entry holds the bytes of its calls.
+    confirm: mpsc::UnboundedSender<InFlight>,
+}
+
+/// The record that is being gathered.
+#[derive(Default)]
+struct Gather {
+    /// Records of this lane that the log has not answered yet.
+    in_flight: u32,
+    received_at: Instant,
+    parts: Vec<Bytes>,
+    tickets: Vec<Ticket>,
+    bytes: usize,
+    pulses: usize,
+}
+
+struct InFlight {
+    reply: AppendReply,
+    tickets: Vec<Ticket>,
+}
+
+impl Lane {
+    fn offer(&self, received_at: Instant, (chunk, ticket): (Chunk, Ticket)) {
+        let mut gather = self.gather.lock();
+        let pulses = gather.pulses + chunk.pulses as usize;
+        let bytes = RECORD_HEADER_BYTES_MAX + gather.bytes + chunk.bytes.len();
+        if gather.pulses > 0 && (pulses > RECORD_PULSES_MAX || bytes > RECORD_BYTES_MAX) {
+            self.send(&mut gather);
+        }
+        if gather.pulses == 0 {
+            gather.received_at = received_at;
+            gather.parts.push(Bytes::new());
+        }
+        gather.bytes += chunk.bytes.len();
+        gather.pulses += chunk.pulses as usize;
+        gather.parts.push(chunk.bytes);
+        gather.tickets.push(ticket);
+        if gather.in_flight == 0 || gather.pulses == RECORD_PULSES_MAX {
+            self.send(&mut gather);
+        }
+    }
+
+    /// Under the lock, so that records reach the log in the order of their pulses.
+    fn send(&self, gather: &mut Gather) {
+        let mut parts = std::mem::take(&mut gather.parts);
+        parts[0] = record_header(gather.received_at);
+        let tickets = std::mem::take(&mut gather.tickets);
+        (gather.bytes, gather.pulses) = (0, 0);
+        gather.in_flight += 1;
+        let reply = self.log.append(self.partition, parts);
+        // When the lane has ended the tickets fall and note UNKNOWN, which is the truth.
+        let _ended = self.confirm.send(InFlight { reply, tickets });
+    }
+
+    /// One record was answered: what gathered meanwhile goes, when nothing else is on its way.
+    fn advance(&self) {
+        let mut gather = self.gather.lock();
+        gather.in_flight -= 1;
+        if gather.in_flight == 0 && gather.pulses > 0 {
+            self.send(&mut gather);
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.gather.lock().in_flight == 0
+    }
+}
+
+async fn drive(
+    lane: Arc<Lane>,
+    mut confirmations: mpsc::UnboundedReceiver<InFlight>,
+    stop: CancellationToken,
+) {
+    loop {
+        let in_flight = tokio::select! {
+            biased;
+            in_flight = confirmations.recv() => in_flight,
+            () = stop.cancelled() => {
+                if lane.is_idle() {
+                    return;
+                }
+                tokio::time::timeout(STOP_CHECK, confirmations.recv()).await.ok().flatten()
+            }
+        };
+        if let Some(InFlight { reply, tickets }) = in_flight {
+            let result = reply.await;
+            lane.advance();
+            settle(tickets, result.unwrap_or_else(|_| Err(LogError::Unknown("the log went away".into()))));
+        }
+    }
+}
+
+fn settle(tickets: Vec<Ticket>, result: Result<Appended, LogError>) {
+    let mut first_index = 0;
+    for ticket in tickets {
+        let pulses = ticket.pulses();
+        ticket.settle(match &result {
+            Ok(at) => Outcome::Stored { at: *at, first_index },
+            Err(error) => outcome_of(error),
+        });
+        first_index += pulses;
+    }
+}
+
+/// Only errors that say that nothing was stored are taken as that; every other one is unknown (G5).
+const fn outcome_of(error: &LogError) -> Outcome {
+    match error {
+        LogError::Unavailable(_) | LogError::TooLarge { .. } | LogError::NoPartition(_) => Outcome::NotStored,
+        _ => Outcome::Unknown,
+    }
+}
+
+/// `format_version` and `received_at` of a `PulseBatch`; the pulses follow as they are.
+fn record_header(received_at: Instant) -> Bytes {
+    let (seconds, nanos) = (received_at.seconds().cast_unsigned(), u64::from(received_at.nanos()));
+    let mut header = Vec::with_capacity(RECORD_HEADER_BYTES_MAX);
+    put_number(&mut header, 0x08, FORMAT_VERSION);
+    header.push(0x12);
+    put_varint(&mut header, (number_len(seconds) + number_len(nanos)) as u64);
+    put_number(&mut header, 0x08, seconds);
+    put_number(&mut header, 0x10, nanos);
+    Bytes::from(header)
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+    use pulso_proto::v1::PulseBatch;
+
+    use super::*;
+
+    #[test]
+    fn the_record_header_is_that_of_the_generated_type() {
+        for (seconds, nanos) in [(0, 0), (1_700_000_000, 7), (-5, 999_999_999), (253_402_300_799, 1)] {
+            let header = record_header(Instant::new(seconds, nanos).expect("good"));
+            let batch = PulseBatch {
+                format_version: 1,
+                received_at: Some(prost_types::Timestamp { seconds, nanos }),
+                ..PulseBatch::default()
+            };
+            assert_eq!(header, batch.encode_to_vec());
+            assert!(header.len() <= RECORD_HEADER_BYTES_MAX);
+        }
+    }
+
+    #[test]
+    fn g05_only_a_sure_refusal_counts_as_not_stored() {
+        assert_eq!(outcome_of(&LogError::Unavailable("full".into())), Outcome::NotStored);
+        assert_eq!(outcome_of(&LogError::Unknown("late".into())), Outcome::Unknown);
+        let damaged = LogError::Damaged { place: "x".into(), partition: None, detail: "y".into() };
+        assert_eq!(outcome_of(&damaged), Outcome::Unknown);
+    }
+}

@@ -1,0 +1,176 @@
+//! The gRPC server: ingest, health and reflection on one listener, with every HTTP/2 limit set by hand.
+//!
+//! tonic leaves several limits open and thereby removes the defaults beneath it; each one here says what it bounds.
+//! A stop goes in order: not ready, no new connections, streams end, what is in flight is answered, return.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pulso_platform::log::Log;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::server::NamedService;
+use tonic::transport::Server;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+
+use crate::connection;
+use crate::ingest::{Ingest, IngestDeps};
+use crate::routes::Routes;
+use crate::service::IngestService;
+use crate::settings::IngestSettings;
+
+/// Unread bytes of one call: a batch of a thousand pulses arrives without waiting for the window.
+const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
+/// Unread bytes of one connection; fixed rather than adaptive, so that the memory of a connection has a bound.
+const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+/// Larger frames than HTTP/2's least, since requests are large.
+const FRAME_BYTES_MAX: u32 = 64 * 1024;
+/// Request headers of one call; nothing of ours needs more, and continuation floods end here.
+const HEADER_LIST_BYTES_MAX: u32 = 16 * 1024;
+/// Streams that a client opened and reset before we saw them: rapid reset ends in GOAWAY.
+const PENDING_RESETS_MAX: usize = 20;
+/// Streams that we had to reset for a client's faults: the same from the other side.
+const LOCAL_RESETS_MAX: usize = 1024;
+/// A connection that says nothing is asked whether it lives,
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+/// and closed when it does not answer.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+/// How often health follows the log.
+const HEALTH_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Why the server ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The transport failed.
+    #[error("the ingest server failed: {0}")]
+    Transport(#[from] tonic::transport::Error),
+    /// The descriptors that this binary carries are damaged.
+    #[error("the descriptors for reflection cannot be read: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    /// A task that must run as long as the server has ended.
+    #[error("a lane to the log ended unexpectedly; restart the process")]
+    LaneEnded,
+}
+
+impl ServeError {
+    /// Whether starting again may help.
+    #[must_use]
+    pub const fn is_retryable(&self) -> bool {
+        !matches!(self, Self::Reflection(_))
+    }
+}
+
+/// Serves until `shutdown` is cancelled and what was in flight is answered, at most `drain_max` longer.
+///
+/// # Errors
+/// When the server cannot go on.
+pub async fn serve(
+    settings: IngestSettings,
+    deps: IngestDeps,
+    listener: TcpListener,
+    shutdown: CancellationToken,
+) -> Result<(), ServeError> {
+    let log = Arc::clone(&deps.log);
+    let (connections_max, drain_max) = (settings.connections_max, settings.drain_max);
+    let (ingest, mut tasks) = Ingest::start(settings, deps);
+    let draining = CancellationToken::new();
+    let service = IngestService { ingest: Arc::clone(&ingest), draining: draining.clone() };
+
+    let (reporter, health) = tonic_health::server::health_reporter();
+    report(&reporter, log.is_appendable()).await;
+    let routes = Routes::new(
+        service,
+        [
+            Routes::other(health),
+            Routes::other(reflection().build_v1()?),
+            Routes::other(reflection().build_v1alpha()?),
+        ],
+    );
+    let incoming = connection::accept(listener, connections_max);
+    let server =
+        builder(ingest.settings()).serve_with_incoming_shutdown(routes, incoming, draining.cancelled());
+
+    let drain = async {
+        follow_log(&reporter, &log, &ingest, &shutdown).await;
+        report(&reporter, false).await;
+        draining.cancel();
+        tokio::time::timeout(drain_max, end_watches(&reporter, &ingest)).await.is_ok()
+    };
+    let served = tokio::select! {
+        served = server => served.map_err(ServeError::from),
+        () = overdue(drain, drain_max) => Ok(()),
+        () = tasks.unexpected_end() => Err(ServeError::LaneEnded),
+    };
+    if tokio::time::timeout(drain_max, tasks.stop()).await.is_err() {
+        tracing::warn!("the log did not answer in time; what it was given last is unknown to its senders");
+    }
+    served
+}
+
+fn builder(settings: &IngestSettings) -> Server {
+    Server::builder()
+        .max_concurrent_streams(settings.connection_calls_max)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_frame_size(FRAME_BYTES_MAX)
+        .http2_max_header_list_size(HEADER_LIST_BYTES_MAX)
+        .http2_max_pending_accept_reset_streams(Some(PENDING_RESETS_MAX))
+        .http2_max_local_error_reset_streams(Some(LOCAL_RESETS_MAX))
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        // Without a grace time, since tonic would then cut the connection instead of asking it to go.
+        .max_connection_age(settings.connection_age_max)
+}
+
+fn reflection() -> tonic_reflection::server::Builder<'static> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(pulso_proto::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+}
+
+async fn report(reporter: &HealthReporter, is_ready: bool) {
+    let status = if is_ready { ServingStatus::Serving } else { ServingStatus::NotServing };
+    for service in ["", IngestService::NAME] {
+        reporter.set_service_status(service, status).await;
+    }
+}
+
+/// Health is what the log says, until the stop.
+async fn follow_log(
+    reporter: &HealthReporter,
+    log: &Arc<dyn Log>,
+    ingest: &Ingest,
+    shutdown: &CancellationToken,
+) {
+    let mut was_ready = log.is_appendable();
+    report(reporter, was_ready).await;
+    while tokio::time::timeout(HEALTH_INTERVAL, shutdown.cancelled()).await.is_err() {
+        ingest.metrics().show_in_flight(ingest.admission());
+        let is_ready = log.is_appendable();
+        if is_ready != was_ready {
+            tracing::info!(is_ready, "health follows the log");
+            report(reporter, is_ready).await;
+            was_ready = is_ready;
+        }
+    }
+}
+
+/// Health watches never end by themselves and would keep their connections open: they end when the last call has.
+async fn end_watches(reporter: &HealthReporter, ingest: &Ingest) {
+    while ingest.admission().calls() > 0 {
+        tokio::time::sleep(HEALTH_INTERVAL).await;
+    }
+    let mut reporter = reporter.clone();
+    for service in ["", IngestService::NAME] {
+        reporter.clear_service_status(service).await;
+    }
+}
+
+/// Resolves when a stop has taken longer than it may.
+async fn overdue(drain: impl Future<Output = bool>, drain_max: Duration) {
+    if drain.await {
+        tokio::time::sleep(drain_max).await;
+    }
+    tracing::warn!("connections are still open after the drain time and are cut");
+}
