@@ -7,6 +7,8 @@
 
 #[cfg(test)]
 pub(crate) mod conformance;
+pub mod embedded;
+pub mod identity;
 pub mod keys;
 pub mod memory;
 
@@ -198,6 +200,10 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Errors
     /// When the store cannot be read or is damaged.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "a scan is named by exactly these; a struct would only repeat them"
+    )]
     fn scan(
         &self,
         table: Table,
@@ -211,4 +217,24 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// When it is not sure that everything is durable; the same flush may be sent again.
     fn flush(&self, flush: Flush) -> Result<Flushed, StoreError>;
+}
+
+impl<S: Store + ?Sized> Store for std::sync::Arc<S> {
+    fn get(&self, keys: &[Key]) -> Result<Vec<Option<Cell>>, StoreError> {
+        (**self).get(keys)
+    }
+
+    fn scan(
+        &self,
+        table: Table,
+        partition: &[u8],
+        range: &Range,
+        limit: usize,
+    ) -> Result<Vec<(Vec<u8>, Cell)>, StoreError> {
+        (**self).scan(table, partition, range, limit)
+    }
+
+    fn flush(&self, flush: Flush) -> Result<Flushed, StoreError> {
+        (**self).flush(flush)
+    }
 }

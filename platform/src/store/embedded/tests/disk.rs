@@ -1,0 +1,84 @@
+//! A full disk: flushes fail, reads go on, and when there is room again flushes do too.
+
+use std::io::Write;
+use std::process::Command;
+
+use super::*;
+
+/// A small file system in memory. It is mounted, so this needs root; without it the test fails.
+struct SmallDisk {
+    folder: tempfile::TempDir,
+}
+
+impl SmallDisk {
+    fn mount() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mount = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=24m", "tmpfs"])
+            .arg(folder.path())
+            .status()
+            .unwrap();
+        assert!(mount.success(), "a file system of 24 MiB can be mounted (this test runs as root)");
+        Self { folder }
+    }
+
+    fn fill(&self) {
+        let mut filler = fs::File::create(self.folder.path().join("filler")).unwrap();
+        for size in [1 << 20, 4096, 1] {
+            while filler.write_all(&vec![1; size]).is_ok() {}
+        }
+    }
+
+    fn free(&self) {
+        fs::remove_file(self.folder.path().join("filler")).unwrap();
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let unmounted = Command::new("umount").arg(self.folder.path()).status().unwrap();
+        assert!(unmounted.success(), "the file system can be unmounted");
+    }
+}
+
+fn flush_of(round: u64) -> Flush {
+    let row = (Key::new(Table::Usage, "t", (round % 7).to_be_bytes()), cell(round, vec![round as u8; 900]));
+    let progress = (Key::new(Table::Progress, "p", "progress"), cell(round, round.to_be_bytes()));
+    Flush { cells: vec![row], checkpoint: vec![progress], ..Flush::default() }
+}
+
+#[test]
+fn on_a_full_disk_flushes_fail_and_reads_go_on_until_there_is_room_again() {
+    let disk = SmallDisk::mount();
+    let path = disk.folder.path().join("store");
+    let store = open(&path).unwrap();
+    let progress = Key::new(Table::Progress, "p", "progress");
+    let reads = |store: &EmbeddedStore| {
+        let cell = store.get(std::slice::from_ref(&progress)).unwrap().remove(0);
+        cell.map_or(0, |cell| cell.version)
+    };
+    let mut done = 0;
+    for cycle in 1..=3_u64 {
+        for round in done + 1..=done + 20 {
+            assert_eq!(store.flush(flush_of(round)).unwrap(), Flushed::Done);
+        }
+        done += 20;
+        disk.fill();
+        let refused = (done + 1..done + 100_000).find_map(|round| store.flush(flush_of(round)).err());
+        let error = refused.expect("a full disk refuses a flush");
+        assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
+        let last = reads(&store);
+        assert!(last >= done, "what was flushed is read: {last} and {done}");
+        for _ in 0..3 {
+            let error = store.flush(flush_of(last + 1)).unwrap_err();
+            assert!(error.is_retryable() && error.to_string().contains("full"), "{error}");
+            assert_eq!(reads(&store), last, "in cycle {cycle}");
+        }
+        disk.free();
+        assert_eq!(store.flush(flush_of(last + 1)).unwrap(), Flushed::Done);
+        done = last + 1;
+        assert_eq!(reads(&store), done);
+    }
+    drop(store);
+    assert_eq!(reads(&open(&path).unwrap()), done);
+}
