@@ -1,7 +1,19 @@
 //! Pulses become usage: reads the log, folds each partition, writes rows, id runs, directories and dead letters.
 //!
-//! [`fold`] is the protocol, pure; everything else is the thin shell around it.
+//! [`fold`] is the protocol, pure. [`pipeline`] is the journey of a pulse, top to bottom; read it first. [`worker`] is the
+//! shell around one partition that both the pipeline and the simulator drive. [`archive`], [`lookup`] and [`audit`] read
+//! what was folded.
 
+pub mod admin;
+pub mod archive;
+pub mod audit;
 pub mod fold;
+mod fold_loop;
+pub mod halts;
+pub mod lookup;
+pub mod metrics;
+mod opening;
+pub mod pipeline;
 pub mod runs;
+mod tending;
 pub mod worker;

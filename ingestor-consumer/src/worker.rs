@@ -14,7 +14,8 @@ use pulso_proto::v1;
 use crate::fold::halt::{Halt, Stop};
 use crate::fold::ids::cell::Cell;
 use crate::fold::ids::open::OpenRun;
-use crate::fold::partition::{CellName, FoldConfig, PartitionFold, Start};
+use crate::fold::partition::{FoldConfig, PartitionFold, Start};
+use crate::fold::prepare::CellName;
 use crate::fold::rows::row_key;
 use crate::fold::state::FoldState;
 use crate::runs;
@@ -103,6 +104,11 @@ impl PartitionWorker {
     /// Passes over a gap that an operator declared, without reading it.
     pub fn pass_gap(&mut self) {
         self.fold.pass_gap();
+    }
+
+    /// Declares records given up, from where the fold stands, and passes over them.
+    pub fn declare_gap(&mut self, gap: v1::Gap) {
+        self.fold.declare_gap(gap);
     }
 
     /// Loads what the record needs; false when a cell of a listed run is missing.

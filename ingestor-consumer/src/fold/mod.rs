@@ -1,6 +1,6 @@
 //! The fold: pulses become usage, exactly once. Pure: it takes records and returns what to write.
 //!
-//! [`partition`] is the state machine, [`checkpoint`] what it makes durable and in which order. Its parts, in the order a
+//! [`partition`] is the state machine, [`prepare`] its first half, [`checkpoint`] what it makes durable and in which order. Its parts, in the order a
 //! pulse meets them: [`record`] reads, [`ids`] tells duplicates, [`rows`] count, [`directory`] remembers where, [`letters`]
 //! keep what could not be counted, [`state`] knows where the partition stands, [`halt`] is every way to stop.
 
@@ -10,6 +10,7 @@ pub mod halt;
 pub mod ids;
 pub mod letters;
 pub mod partition;
+pub mod prepare;
 pub mod record;
 pub mod rows;
 pub mod state;

@@ -1,0 +1,108 @@
+//! What an operator may do to a partition: read it again, or give up records that cannot be read.
+
+use std::sync::Arc;
+
+use prost::Message;
+use pulso_platform::log::Log;
+use pulso_platform::store::{Cell, Flush, Store, keys};
+use pulso_proto::v1;
+
+use crate::fold::halt::Stop;
+use crate::fold::partition::FoldConfig;
+use crate::fold::state::FoldState;
+use crate::lookup;
+use crate::worker::PartitionWorker;
+
+/// Who does something, and when.
+#[derive(Clone, Debug)]
+pub struct Actor {
+    /// Who.
+    pub name: String,
+    /// When, in nanoseconds since the Unix epoch.
+    pub at_nanos: i64,
+}
+
+/// Why an operator's wish is not done.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// The offset makes no sense.
+    #[error("partition {partition} is folded up to offset {folded} and ends at {end}; {wish}")]
+    Offset {
+        /// The partition.
+        partition: u32,
+        /// The next offset to fold.
+        folded: u64,
+        /// One above the last offset of the log.
+        end: u64,
+        /// What to give instead.
+        wish: &'static str,
+    },
+    /// A note is missing.
+    #[error("say why with --note: the ledger keeps it for good")]
+    NoNote,
+    /// The log or the store cannot be used, or is damaged.
+    #[error(transparent)]
+    Stop(#[from] Stop),
+}
+
+/// Asks for a partition to be read again from `to` on: done at the next start of its owner, changes no total (G4).
+///
+/// # Errors
+/// When the offset is not below what is folded, or the store cannot be used.
+pub fn request_rewind(
+    log: &dyn Log,
+    store: &dyn Store,
+    (partition, to): (u32, u64),
+    actor: &Actor,
+) -> Result<(), AdminError> {
+    let marks = log.watermarks(partition).map_err(Stop::from)?;
+    let folded = lookup::load_state(store, partition)?.map_or(0, |state| state.offset);
+    if to >= folded || to < marks.start_offset {
+        let wish = "give an offset that is folded and still held";
+        return Err(AdminError::Offset { partition, folded, end: marks.end_offset, wish });
+    }
+    let key = keys::rewind(partition);
+    let found = store.get(std::slice::from_ref(&key)).map_err(Stop::from)?;
+    let version = found.into_iter().flatten().next().map_or(0, |cell| cell.version) + 1;
+    let request = v1::Rewind { from: to, to: folded, actor: actor.name.clone(), at_nanos: actor.at_nanos };
+    let cells = vec![(key, Cell { version, value: request.encode_to_vec().into() })];
+    store.flush(Flush { cells, ..Flush::default() }).map_err(Stop::from)?;
+    Ok(())
+}
+
+/// Gives up the records from where the fold stands up to `skip_to`, for good: the ledger shows the gap with its note.
+///
+/// # Errors
+/// When the offset is not ahead of the fold, the note is empty, or the store cannot be used.
+pub fn skip(
+    log: &dyn Log,
+    store: &Arc<dyn Store>,
+    config: FoldConfig,
+    wish: (u64, &str),
+    actor: &Actor,
+) -> Result<v1::Gap, AdminError> {
+    let (skip_to, note) = wish;
+    let partition = config.partition;
+    if note.trim().is_empty() {
+        return Err(AdminError::NoNote);
+    }
+    let layout = log.layout();
+    let first = FoldState::first(layout.generation, layout.log_id);
+    let mut worker = PartitionWorker::open(Arc::clone(store), config, &first)?;
+    let folded = worker.fold().state().offset;
+    let end = log.watermarks(partition).map_err(Stop::from)?.end_offset;
+    if skip_to <= folded || skip_to > end {
+        let wish = "give an offset behind what is folded, at most the end";
+        return Err(AdminError::Offset { partition, folded, end, wish });
+    }
+    let gap = v1::Gap {
+        from: folded,
+        to: skip_to,
+        actor: actor.name.clone(),
+        at_nanos: actor.at_nanos,
+        note: note.to_owned(),
+    };
+    worker.declare_gap(gap.clone());
+    worker.flush()?;
+    Ok(gap)
+}

@@ -1,0 +1,187 @@
+//! One fold worker's thread: folds the records of its partitions and flushes them in time.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use metrics::counter;
+use pulso_domain::fate::FateCounts;
+use pulso_platform::log::LogRecord;
+use tokio_util::sync::CancellationToken;
+
+use crate::fold::halt::Stop;
+use crate::metrics::{self as names, RETRIES};
+use crate::pipeline::{ConsumerConfig, ConsumerDeps};
+use crate::worker::PartitionWorker;
+
+/// Rows that wait for a flush at most: a flush of this size stays well under a second.
+const DIRTY_ROWS_MAX: usize = 200_000;
+/// Complete id runs that wait for a flush at most: each may hold 2^18 entries in RAM.
+const COMPLETE_RUNS_MAX: usize = 4;
+/// Shortest time between two flushes when the log is drained: totals are fresh, and a quiet stream does not flush each
+/// record alone.
+const IDLE_FLUSH_EVERY: Duration = Duration::from_millis(20);
+/// How long a step that failed waits before it is tried again.
+const RETRY_WAIT: Duration = Duration::from_millis(100);
+
+/// A partition that can be folded.
+pub(crate) struct OpenPartition {
+    pub(crate) partition: u32,
+    pub(crate) worker: PartitionWorker,
+}
+
+struct Folding {
+    partition: u32,
+    worker: PartitionWorker,
+    /// What was in the last flush, for the metrics.
+    counts: FateCounts,
+    records: u64,
+}
+
+/// One worker with its partitions.
+pub(crate) struct FoldLoop<'a> {
+    number: usize,
+    partitions: Vec<Folding>,
+    config: &'a ConsumerConfig,
+    deps: &'a ConsumerDeps,
+    flushed_at: Instant,
+}
+
+impl<'a> FoldLoop<'a> {
+    pub(crate) fn new(
+        number: usize,
+        partitions: Vec<OpenPartition>,
+        config: &'a ConsumerConfig,
+        deps: &'a ConsumerDeps,
+    ) -> Self {
+        let folding = |open: OpenPartition| Folding {
+            partition: open.partition,
+            counts: open.worker.fold().state().counts,
+            worker: open.worker,
+            records: 0,
+        };
+        let partitions = partitions.into_iter().map(folding).collect();
+        Self { number, partitions, config, deps, flushed_at: Instant::now() }
+    }
+
+    /// Runs until the reader is gone; then flushes once more. On shutdown a store that cannot be used is not waited for:
+    /// what is not flushed is read again.
+    pub(crate) fn run(mut self, records: &Receiver<Vec<LogRecord>>, shutdown: &CancellationToken) {
+        loop {
+            match records.recv_timeout(IDLE_FLUSH_EVERY) {
+                Ok(batch) => self.fold(&batch, shutdown),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            self.flush_when_due(records.is_empty(), shutdown);
+        }
+        self.flush(shutdown);
+    }
+
+    fn fold(&mut self, batch: &[LogRecord], shutdown: &CancellationToken) {
+        for record in batch {
+            let Some(place) = self.partitions.iter().position(|one| one.partition == record.partition) else {
+                continue;
+            };
+            self.fold_record(place, record, shutdown);
+            let full = self.partitions.iter().any(|one| {
+                let (rows, runs) = one.worker.fold().waiting();
+                rows >= DIRTY_ROWS_MAX || runs >= COMPLETE_RUNS_MAX
+            });
+            if full {
+                self.flush(shutdown);
+            }
+        }
+    }
+
+    fn fold_record(&mut self, place: usize, record: &LogRecord, shutdown: &CancellationToken) {
+        while !shutdown.is_cancelled() {
+            let folding = &mut self.partitions[place];
+            folding.worker.pass_gap();
+            if record.offset < folding.worker.fold().state().offset {
+                return;
+            }
+            match folding.worker.fold_record(record) {
+                Ok(()) => {
+                    folding.records += 1;
+                    return;
+                }
+                Err(Stop::Retry(reason)) => retry_later(folding.partition, &reason),
+                Err(Stop::Halt(halt)) => {
+                    self.halt(place, &halt.to_string());
+                    return;
+                }
+            }
+        }
+    }
+
+    /// What was folded up to the fault is good: it is flushed before the partition is let go.
+    fn halt(&mut self, place: usize, sentence: &str) {
+        let mut folding = self.partitions.remove(place);
+        if let Ok(Some(changed)) = folding.worker.flush() {
+            self.hand_off(changed);
+        }
+        self.deps.halts.halt(&*self.deps.store, folding.partition, sentence);
+    }
+
+    fn flush_when_due(&mut self, drained: bool, shutdown: &CancellationToken) {
+        let every =
+            if drained { IDLE_FLUSH_EVERY.min(self.config.flush_every) } else { self.config.flush_every };
+        if self.flushed_at.elapsed() >= every {
+            self.flush(shutdown);
+        }
+    }
+
+    fn flush(&mut self, shutdown: &CancellationToken) {
+        let mut place = 0;
+        let rows_max = self.config.rows_max / self.partitions.len().max(1);
+        while place < self.partitions.len() {
+            let folding = &mut self.partitions[place];
+            let started = Instant::now();
+            match folding.worker.flush() {
+                Ok(changed) => {
+                    if let Some(changed) = changed {
+                        let counts = folding.worker.fold().state().counts;
+                        let records = std::mem::take(&mut folding.records);
+                        names::flushed(&folding.counts, &counts, records, started.elapsed().as_secs_f64());
+                        folding.counts = counts;
+                        folding.worker.evict(rows_max);
+                        self.hand_off(changed);
+                    }
+                    place += 1;
+                }
+                Err(Stop::Retry(reason)) => {
+                    retry_later(folding.partition, &reason);
+                    if shutdown.is_cancelled() {
+                        return;
+                    }
+                }
+                Err(Stop::Halt(halt)) => self.halt(place, &halt.to_string()),
+            }
+        }
+        self.flushed_at = Instant::now();
+        self.tell_memory();
+    }
+
+    /// Gives a change to pricing. When pricing is gone the process is ending; it catches up from the store at its next
+    /// start.
+    fn hand_off(&self, changed: pulso_domain::usage::UsageChanged) {
+        if self.deps.handoff.send(changed).is_err() {
+            tracing::debug!("pricing has stopped taking changes");
+        }
+    }
+
+    fn tell_memory(&self) {
+        let folds = self.partitions.iter().map(|one| one.worker.fold());
+        let (rows, filters) = folds.fold((0, 0), |(rows, filters), fold| {
+            (rows + fold.rows().len(), filters + fold.index().filter_bytes().0)
+        });
+        names::held(self.number, rows, filters);
+    }
+}
+
+fn retry_later(partition: u32, reason: &str) {
+    counter!(RETRIES).increment(1);
+    tracing::warn!(partition, reason, "the step is tried again");
+    thread::sleep(RETRY_WAIT);
+}

@@ -1,0 +1,84 @@
+//! Looking one id up in the stored id runs, as whoever asks for a pulse's fate does. Reads only what is confirmed.
+
+use pulso_domain::fingerprint::IdHash;
+use pulso_domain::position::Rank;
+use pulso_platform::store::{Store, keys};
+
+use crate::fold::halt::Stop;
+use crate::fold::ids::filter::Filter;
+use crate::fold::ids::list::ListedRun;
+use crate::fold::ids::open::decode_header;
+use crate::fold::ids::time::id_time;
+use crate::fold::ids::{IdEntry, RunShape};
+use crate::fold::state::FoldState;
+use crate::runs;
+
+/// The entry of an id in one partition; `None` when no counted pulse had it, or when it has expired and was removed.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn find_id(
+    store: &dyn Store,
+    shape: &RunShape,
+    partition: u32,
+    id: (&str, IdHash),
+) -> Result<Option<IdEntry>, Stop> {
+    let (text, hash) = id;
+    if let Some(entry) = find_open(store, shape, partition, hash)? {
+        return Ok(Some(entry));
+    }
+    let (list, _) = runs::load_list(store, partition)?;
+    for run in &list.runs {
+        let listed = ListedRun::from_proto(run, Vec::new());
+        if !listed.times.may_hold(id_time(text)) {
+            continue;
+        }
+        let name = keys::run_partition(partition, run.level, listed.start);
+        let filter = store.get(&[keys::run_filter(&name, shape.filter_of(run.level, hash))])?.pop().flatten();
+        if filter.and_then(|cell| Filter::decode(&cell.value)).is_some_and(|filter| !filter.may_hold(hash)) {
+            continue;
+        }
+        let prefix = shape.prefix(run.level, hash);
+        let cells = runs::load_cells(store, &name, listed.start, prefix..prefix + 1)?;
+        if let Some(entry) = cells.into_iter().flatten().find_map(|cell| cell.find(hash)) {
+            return Ok(Some(entry));
+        }
+    }
+    Ok(None)
+}
+
+fn find_open(
+    store: &dyn Store,
+    shape: &RunShape,
+    partition: u32,
+    hash: IdHash,
+) -> Result<Option<IdEntry>, Stop> {
+    let Some(state) = load_state(store, partition)? else { return Ok(None) };
+    let start = shape.range_start(state.rank(), 0);
+    let name = keys::run_partition(partition, 0, start);
+    let header = store.get(&[keys::run_cell(&name, crate::fold::ids::open::HEADER_PREFIX)])?.pop().flatten();
+    if header.and_then(|cell| decode_header(&cell.value)).is_none() {
+        return Ok(None);
+    }
+    let prefix = shape.prefix(0, hash);
+    let cells = runs::load_cells(store, &name, start, prefix..prefix + 1)?;
+    let entry = cells.into_iter().flatten().find_map(|cell| cell.find(hash));
+    Ok(entry.filter(|entry| entry.first.rank < state.rank()))
+}
+
+/// The stored progress of a partition; `None` before its first checkpoint.
+///
+/// # Errors
+/// When the store cannot be read, or the progress is of a newer version.
+pub fn load_state(store: &dyn Store, partition: u32) -> Result<Option<FoldState>, Stop> {
+    let cell = store.get(&[keys::progress(partition)])?.pop().flatten();
+    Ok(cell.map(|cell| FoldState::decode(&cell.value)).transpose()?)
+}
+
+/// Everything below this rank is folded and durable.
+///
+/// # Errors
+/// As [`load_state`].
+pub fn folded_through(store: &dyn Store, partition: u32) -> Result<Rank, Stop> {
+    Ok(load_state(store, partition)?.map_or(Rank::ZERO, |state| state.rank()))
+}
