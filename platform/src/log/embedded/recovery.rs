@@ -50,17 +50,18 @@ pub(super) fn find(folder: &Path, layout: &LogLayout) -> Result<Found, LogError>
     let last = headers.last().expect("there is a first segment");
     let path = segment_path(folder, last.number);
     let mut scan = Scan::begin(&path, last, layout)?;
-    let cut = scan.run()?;
+    let mut cut = scan.run()?;
     let Scan { at: end, index, appended_at, marked, .. } = scan;
     if let Some(closed) = read_sealed::<Closed>(&folder.join(CLOSED))? {
-        let ends_there = closed.next_sequence == end.sequence && closed.digest == end.digest;
-        if !ends_there || cut.is_some() {
-            let detail = format!(
-                "it was closed behind group {} but ends here",
-                closed.next_sequence.saturating_sub(1)
-            );
+        if closed.next_sequence != end.sequence || closed.digest != end.digest {
+            let group = closed.next_sequence.saturating_sub(1);
+            let detail = format!("it was closed behind group {group} but what can be read ends here");
             let place = format!("{} byte {}", path.display(), end.byte);
             return Err(LogError::Damaged { place, partition: None, detail });
+        }
+        // Everything up to the clean end is there; what lies behind it never was part of the log.
+        if let Some(cut) = &mut cut {
+            cut.possibly_acknowledged = false;
         }
     }
     Ok(Found { headers, index, end, appended_at, marked, cut, unborn })
