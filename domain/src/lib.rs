@@ -7,8 +7,10 @@
 pub mod fate;
 pub mod fingerprint;
 pub mod ids;
+pub mod money;
 pub mod partitioner;
 pub mod position;
+pub mod price;
 pub mod pulse;
 pub mod quantity;
 pub mod reason;
