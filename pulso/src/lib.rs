@@ -1,10 +1,15 @@
 //! The one binary, `pulso`: every role in one process, and the commands that talk to a server.
 //!
 //! [`cli`] reads the command line. [`send`], [`import`] and [`read`] are clients of the published interface and use
-//! nothing else.
+//! nothing else. [`dev`] wires log, store, ingestor, consumer, pricing and query into one process; [`demo`] fills such a
+//! process with a sample bill. [`audit`], [`log_admin`] and [`doctor`] look at a data folder themselves.
 
+pub mod audit;
 pub mod cli;
 pub mod client;
+pub mod dev;
+pub mod doctor;
 pub mod import;
+pub mod log_admin;
 pub mod read;
 pub mod send;

@@ -1,6 +1,7 @@
 //! The command line: every command with its flags and examples, and the way from an outcome to an exit code.
 
 pub mod exit;
+pub mod measures;
 pub mod output;
 pub mod progress;
 
@@ -8,7 +9,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::cli::exit::{Exit, Failure, Outcome};
 use crate::cli::output::Format;
-use crate::{import, read, send};
+use crate::{audit, doctor, import, log_admin, read, send};
 
 /// Usage metering and billing: pulses in, exact charges out.
 ///
@@ -57,6 +58,13 @@ pub enum Command {
     /// Lists or shows dead letters.
     #[command(subcommand)]
     Dlq(read::dlq::DlqCommand),
+    /// Re-adds the archive and compares it with every total.
+    Audit(audit::AuditArgs),
+    /// Shows the log, reads it again, or goes on after a halt.
+    #[command(subcommand)]
+    Log(log_admin::LogCommand),
+    /// Checks clock, ports, disk and data folder.
+    Doctor(doctor::DoctorArgs),
     /// Prints a completion script for a shell.
     #[command(
         after_help = "Examples:\n  pulso completion bash > /etc/bash_completion.d/pulso\n  source <(pulso completion zsh)"
@@ -80,6 +88,9 @@ pub fn main() -> Exit {
 fn run(cli: Cli) -> Outcome {
     let format = cli.output;
     match cli.command {
+        Command::Audit(args) => audit::run(&args, format),
+        Command::Log(command) => log_admin::run(&command, format),
+        Command::Doctor(args) => doctor::run(&args, format),
         Command::Completion { shell } => completion(shell),
         client => client_runtime()?.block_on(run_client(client, format)),
     }

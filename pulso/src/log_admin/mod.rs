@@ -1,0 +1,164 @@
+//! `pulso log`: what an operator may do to the log of a data folder that no server holds: look at it, have it read again,
+//! or go on after a halt.
+
+mod resume;
+mod status;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use pulso_ingestor_consumer::admin::{Actor, AdminError, request_rewind};
+use pulso_ingestor_consumer::fold::ids::RunShape;
+use pulso_ingestor_consumer::fold::partition::{FoldConfig, FoldRules};
+use pulso_ingestor_consumer::pipeline::ConsumerConfig;
+use pulso_platform::log::Log;
+use pulso_platform::service::clock::Clock;
+use serde_json::json;
+
+use crate::cli::exit::{Exit, Failure, Outcome};
+use crate::cli::output::{self, Format};
+use crate::client::ApiAddress;
+use crate::dev::folder::DataFolder;
+
+/// What to do with the log.
+#[derive(clap::Subcommand, Debug)]
+pub enum LogCommand {
+    /// Shows where each partition begins and ends, how far it is folded, and what is wrong with it.
+    Status(StatusArgs),
+    /// Has a partition read again from an offset on; changes no total.
+    Rewind(RewindArgs),
+    /// Goes on after a halt: skips records for good, and notes what was lost.
+    Resume(ResumeArgs),
+}
+
+/// The data folder of an offline command.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Folder {
+    /// The data folder; no server may hold it.
+    #[arg(long, env = "PULSO_DATA_DIR", value_name = "FOLDER", default_value = "./pulso-data")]
+    pub data_dir: PathBuf,
+}
+
+/// Flags of `pulso log status`.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+While a server holds the folder, its ledger is asked instead (--api).
+
+Examples:
+  pulso log status
+  pulso log status --data-dir /var/lib/pulso --output json")]
+pub struct StatusArgs {
+    /// Which folder.
+    #[command(flatten)]
+    pub folder: Folder,
+    /// Where the server is, when one holds the folder.
+    #[command(flatten)]
+    pub server: ApiAddress,
+}
+
+/// Flags of `pulso log rewind`.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+The partition is read again from there at the next start of the server; what comes out is compared with what is stored.
+
+Examples:
+  pulso log rewind --partition 0 --to 0
+  pulso log rewind --partition 3 --to 1200 --data-dir /var/lib/pulso")]
+pub struct RewindArgs {
+    /// Which partition.
+    #[arg(long)]
+    pub partition: u32,
+    /// The first offset to read again.
+    #[arg(long, value_name = "OFFSET")]
+    pub to: u64,
+    /// Which folder.
+    #[command(flatten)]
+    pub folder: Folder,
+}
+
+/// Flags of `pulso log resume`.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+With --skip-to the records from where the partition stands up to that offset are given up for good: the ledger keeps the gap
+with your note. Without it, --note is put to every cut of the log that has none yet, so that the audit is green again.
+Restore the log from a backup when you can: what is skipped is never billed.
+
+Examples:
+  pulso log resume --partition 2 --skip-to 4711 --note 'disk 3 died, pulses sent again by their owners'
+  pulso log resume --note 'power loss on May 3; senders repeated their last batches'")]
+pub struct ResumeArgs {
+    /// Which partition.
+    #[arg(long, requires = "skip_to")]
+    pub partition: Option<u32>,
+    /// The first offset that is not given up.
+    #[arg(long, value_name = "OFFSET", requires = "partition")]
+    pub skip_to: Option<u64>,
+    /// Why, for whoever reads the ledger later.
+    #[arg(long, value_name = "TEXT")]
+    pub note: String,
+    /// Which folder.
+    #[command(flatten)]
+    pub folder: Folder,
+}
+
+/// Does it.
+///
+/// # Errors
+/// When the folder is in use, the partition or offset makes no sense, or log or store cannot be used.
+pub fn run(command: &LogCommand, format: Format) -> Outcome {
+    match command {
+        LogCommand::Status(args) => status::run(args, format),
+        LogCommand::Rewind(args) => rewind(args, format),
+        LogCommand::Resume(args) => resume::run(args, format),
+    }
+}
+
+fn rewind(args: &RewindArgs, format: Format) -> Outcome {
+    let folder = DataFolder::open_to_look(&args.folder.data_dir)?;
+    has_partition(&folder, args.partition)?;
+    let wish = (args.partition, args.to);
+    request_rewind(&*folder.log, &*folder.store, wish, &actor()).map_err(|error| refused(&error))?;
+    let done = json!({ "partition": args.partition, "to": args.to });
+    output::rows(format, &done, std::slice::from_ref(&done), &["partition", "to"])?;
+    output::note("the partition is read again at the next start");
+    Ok(Exit::Ok)
+}
+
+fn has_partition(folder: &DataFolder, partition: u32) -> Result<(), Failure> {
+    let partitions = folder.log.layout().partitions;
+    if partition < partitions {
+        return Ok(());
+    }
+    Err(Failure::not_found(format!("the log has no partition {partition}, only 0 to {}", partitions - 1)))
+}
+
+/// How a partition of this folder is folded, as the server does it.
+fn fold_config(folder: &DataFolder, partition: u32) -> FoldConfig {
+    FoldConfig {
+        partition,
+        partitions: folder.log.layout().partitions,
+        topic: ConsumerConfig::default().topic,
+        shape: RunShape::FORMAT,
+        hash_key: folder.hash_key,
+        rules: FoldRules::ALL,
+    }
+}
+
+/// Who is at the keyboard, as far as the system says.
+fn actor() -> Actor {
+    let name = ["SUDO_USER", "USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
+    let name = name.unwrap_or_else(|| format!("uid {}", rustix::process::getuid().as_raw()));
+    Actor { name, at_nanos: Clock::System.now_nanos() }
+}
+
+fn refused(error: &AdminError) -> Failure {
+    match error {
+        AdminError::Offset { .. } | AdminError::NoNote => Failure::usage(error),
+        AdminError::Stop(_) => Failure::failed(error),
+    }
+}
+
+/// The store of a folder, as those who keep it want it.
+fn shared_store(folder: &DataFolder) -> Arc<dyn pulso_platform::store::Store> {
+    Arc::clone(&folder.store) as Arc<dyn pulso_platform::store::Store>
+}
