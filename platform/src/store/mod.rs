@@ -200,10 +200,6 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Errors
     /// When the store cannot be read or is damaged.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "a scan is named by exactly these; a struct would only repeat them"
-    )]
     fn scan(
         &self,
         table: Table,

@@ -11,7 +11,7 @@ use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistM
 
 use super::cell::encode_key;
 use super::stamp::{Stamp, stamp_key};
-use super::{EmbeddedOptions, FORMAT, KEYSPACES, REBUILD, cell, journal, tables};
+use super::{EmbeddedOptions, FORMAT, KEYSPACES, REBUILD, cell, journal, manifest, tables};
 use crate::store::{StoreError, Table, keys};
 
 /// Rows, and all that is small: read one by one, written often.
@@ -36,7 +36,7 @@ pub(super) struct Engine {
 impl Engine {
     /// Opens the folder, making it when it is not there, and returns the last flush in it.
     pub(super) fn open(path: &Path, options: &EmbeddedOptions) -> Result<(Self, u64), StoreError> {
-        tables::check_manifests(path)?;
+        manifest::check(path)?;
         let journals = journal::check(path)?;
         if journals.cut_bytes > 0 {
             let bytes = journals.cut_bytes;

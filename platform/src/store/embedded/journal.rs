@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::input::Input;
 use super::stamp::Stamp;
 use crate::store::StoreError;
 
@@ -152,7 +153,7 @@ struct Batch {
 impl Batch {
     /// Reads one batch; `None` when it is not whole and right, with the same stamp in each keyspace.
     fn read(bytes: &[u8]) -> Option<Self> {
-        let mut input = Input { bytes, offset: 0 };
+        let mut input = Input::new(bytes);
         if input.take(1)? != [1] {
             return None;
         }
@@ -195,22 +196,5 @@ fn read_item(input: &mut Input<'_>) -> Option<Option<Stamp>> {
     match key {
         [0, keyspace] => Stamp::decode([0, *keyspace], value).ok().map(Some),
         _ => Some(None),
-    }
-}
-
-struct Input<'a> {
-    bytes: &'a [u8],
-    offset: usize,
-}
-
-impl<'a> Input<'a> {
-    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
-        let taken = self.bytes.get(self.offset..self.offset.checked_add(length)?)?;
-        self.offset += length;
-        Some(taken)
-    }
-
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        self.take(N)?.try_into().ok()
     }
 }

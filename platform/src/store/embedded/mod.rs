@@ -13,7 +13,7 @@
 //!   ahead of the journal on the disk; before a new journal is begun the old one is synced (`writer.rs`, `rotate`), so
 //!   only the newest can have a torn tail.
 //!
-//! What it does not check itself is checked before it opens (`journal.rs`, `tables.rs`), and by a stamp in each keyspace
+//! What it does not check itself is checked before it opens (`manifest.rs`, `journal.rs`, `tables.rs`), and by a stamp in each keyspace
 //! after.
 //!
 //! **Damage.** Every value carries a checksum over its key, version and bytes, checked at every read: a flipped or
@@ -22,7 +22,9 @@
 
 mod cell;
 mod engine;
+mod input;
 mod journal;
+mod manifest;
 mod plan;
 mod stamp;
 mod tables;
