@@ -1,0 +1,56 @@
+# Everything a developer runs. `make` alone lists the targets; CI runs `make check`, then `make test`.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+CARGO ?= cargo
+SEEDS ?= 200000
+TOOLS ?= $(CURDIR)/target/tools
+BUF := $(TOOLS)/python/bin/buf
+
+.PHONY: help build run demo test simulate check fmt lint deny proto api bench
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## Build the binary, optimised: target/release/pulso
+	$(CARGO) build --locked --release -p pulso
+
+run: build ## Run Pulso in one process, keeping its data in ./pulso-data
+	"$$($(CARGO) metadata --locked --no-deps --format-version 1 | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/release/pulso" dev
+
+demo: ## Load the sample bill into a fresh folder, print how it adds up, and stop
+	$(CARGO) run --locked --release -p pulso -- demo --exit
+
+test: ## Run all tests, with the simulator's seeds (SEEDS=200000)
+	$(CARGO) test --locked --workspace
+	$(MAKE) simulate
+
+simulate: ## Run the fold under seeded crashes, zombies and lost writes (SEEDS=200000)
+	$(CARGO) run --locked -p pulso-simulator -- run --seeds $(SEEDS)
+
+check: fmt lint deny proto ## Check format, lints, documentation, dependencies and the protocol
+
+fmt: ## Check the format
+	$(CARGO) fmt --all --check
+
+lint: ## Check lints and the documentation's links
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps
+
+deny: ## Check licences, sources, banned and unused dependencies
+	scripts/tool cargo-deny --no-default-features
+	scripts/tool cargo-machete
+	$(TOOLS)/bin/cargo-deny --all-features --locked check licenses bans sources
+	$(TOOLS)/bin/cargo-machete
+
+proto: ## Lint the protocol
+	scripts/python
+	cd proto && $(BUF) lint
+
+api: ## Try a running server from outside: reflection client and schemathesis on the OpenAPI
+	scripts/python
+	scripts/outside
+
+bench: ## Measure, interleaved, and print the table of docs/benchmarks.md
+	$(CARGO) run --locked --release -p pulso-benches -- table
