@@ -16,8 +16,8 @@ help: ## List the targets
 build: ## Build the binary, optimised: target/release/pulso
 	$(CARGO) build --locked --release -p pulso
 
-run: build ## Run Pulso in one process, keeping its data in ./pulso-data
-	"$$($(CARGO) metadata --locked --no-deps --format-version 1 | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/release/pulso" dev
+run: ## Run Pulso in one process, keeping its data in ./pulso-data
+	$(CARGO) run --locked --release -p pulso -- dev
 
 demo: ## Load the sample bill into a fresh folder, print how it adds up, and stop
 	$(CARGO) run --locked --release -p pulso -- demo --exit
