@@ -92,12 +92,17 @@ impl Disk {
         OpenOptions::new().read(true).write(true).create_new(true).open(path)
     }
 
-    pub(super) fn write_at(&self, file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
+    /// Writes two parts one behind the other.
+    pub(super) fn write_at(&self, file: &File, parts: [&[u8]; 2], at: u64) -> io::Result<()> {
+        let [first, second] = parts;
         if let Err(error) = self.check(DiskOperation::Write) {
-            file.write_all_at(&bytes[..bytes.len() / 2], at)?;
+            let half = (first.len() + second.len()) / 2;
+            file.write_all_at(&first[..half.min(first.len())], at)?;
+            file.write_all_at(&second[..half.saturating_sub(first.len())], at + first.len() as u64)?;
             return Err(error);
         }
-        file.write_all_at(bytes, at)
+        file.write_all_at(first, at)?;
+        file.write_all_at(second, at + first.len() as u64)
     }
 
     /// Makes the bytes and the length durable.

@@ -131,11 +131,11 @@ impl EmbeddedLog {
         let Found { headers, index, end, appended_at, marked, .. } = found;
         let file = open_segment(&segment_path(&home, end.segment))?;
         let segments = Segments::new(home.clone(), layout, headers, index);
-        let shared = Arc::new(Shared::new(segments, Queue::new(config.queue_bytes_max), end, appended_at));
+        let queue = Queue::new(config.queue_bytes_max, config.group_bytes_max.min(64 * 1024 * 1024));
+        let shared = Arc::new(Shared::new(segments, queue, end, appended_at));
         let settings = WriterSettings {
             folder: home,
             segment_bytes: config.segment_bytes,
-            group_bytes_max: config.group_bytes_max.min(64 * 1024 * 1024),
             clock: config.clock.clone(),
             disk: config.disk,
         };

@@ -1,4 +1,5 @@
-//! The bounded queue between those who append and the one writer.
+//! The bounded queue between those who append and the one writer. Records are copied together by those who append, while
+//! the group before them is being made durable; the writer then only has to write.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -7,17 +8,59 @@ use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
+use super::format::value_digest;
 use crate::log::{AppendReply, Appended, LogError};
 
 /// What a waiting record costs beside its value.
 const RECORD_OVERHEAD_BYTES: usize = 128;
+/// Emptied batches kept for their memory: one is filled while another is written.
+const SPARES_MAX: usize = 2;
 
-/// One record on its way.
-pub(super) struct Pending {
+/// One record of a batch, beside its value.
+pub(super) struct Line {
     pub(super) partition: u32,
-    pub(super) value: Vec<Bytes>,
-    pub(super) value_bytes: usize,
+    pub(super) value_bytes: u32,
+    pub(super) digest: u64,
     pub(super) reply: oneshot::Sender<Result<Appended, LogError>>,
+}
+
+/// Records that will be one group.
+#[derive(Default)]
+pub(super) struct Batch {
+    pub(super) lines: Vec<Line>,
+    /// Their values, one after another.
+    pub(super) values: Vec<u8>,
+}
+
+impl Batch {
+    const fn cost(&self) -> usize {
+        self.values.len() + self.lines.len() * RECORD_OVERHEAD_BYTES
+    }
+
+    /// Copies a record in. A value in one part has been digested before the queue was locked.
+    fn push(&mut self, record: &Incoming, reply: oneshot::Sender<Result<Appended, LogError>>) {
+        let begins = self.values.len();
+        for part in &record.value {
+            self.values.extend_from_slice(part);
+        }
+        let digest = record.digest.unwrap_or_else(|| value_digest(&self.values[begins..]));
+        let value_bytes = u32::try_from(record.value_bytes).expect("checked when it was appended");
+        self.lines.push(Line { partition: record.partition, value_bytes, digest, reply });
+    }
+
+    /// Makes it as good as new, with the memory it has.
+    pub(super) fn clear(&mut self) {
+        self.lines.clear();
+        self.values.clear();
+    }
+}
+
+/// One record as it comes.
+struct Incoming {
+    partition: u32,
+    value: Vec<Bytes>,
+    value_bytes: usize,
+    digest: Option<u64>,
 }
 
 /// What the writer is to do.
@@ -32,11 +75,24 @@ pub(super) enum Taken {
 
 #[derive(Default)]
 struct State {
-    pending: VecDeque<Pending>,
+    /// The last one is being filled.
+    batches: VecDeque<Batch>,
+    spares: Vec<Batch>,
     bytes: usize,
     /// Why nothing is taken now.
     refusal: Option<String>,
     closing: bool,
+}
+
+impl State {
+    fn refusal(&self, cost: usize, bytes_max: usize) -> Option<String> {
+        match &self.refusal {
+            Some(reason) => Some(reason.clone()),
+            None if self.closing => Some("it is being closed".into()),
+            None if self.bytes > 0 && self.bytes + cost > bytes_max => Some("its queue is full".into()),
+            None => None,
+        }
+    }
 }
 
 /// Records wait here while the group before them is made durable.
@@ -44,16 +100,17 @@ pub(super) struct Queue {
     state: Mutex<State>,
     arrived: Condvar,
     bytes_max: usize,
+    group_bytes_max: usize,
 }
 
 impl Queue {
-    pub(super) fn new(bytes_max: usize) -> Self {
-        Self { state: Mutex::default(), arrived: Condvar::new(), bytes_max }
+    pub(super) fn new(bytes_max: usize, group_bytes_max: usize) -> Self {
+        Self { state: Mutex::default(), arrived: Condvar::new(), bytes_max, group_bytes_max }
     }
 
     /// A queue that takes nothing, for a log that is only read.
     pub(super) fn refusing(reason: &str) -> Self {
-        let queue = Self::new(0);
+        let queue = Self::new(0, 0);
         queue.refuse(reason);
         queue
     }
@@ -62,24 +119,25 @@ impl Queue {
     pub(super) fn push(&self, partition: u32, value: Vec<Bytes>) -> AppendReply {
         let (reply, answer) = oneshot::channel();
         let value_bytes: usize = value.iter().map(Bytes::len).sum();
+        let digest = (value.len() == 1).then(|| value_digest(&value[0]));
+        let record = Incoming { partition, value, value_bytes, digest };
         let cost = value_bytes + RECORD_OVERHEAD_BYTES;
         let mut state = self.state.lock();
-        let refusal = match &state.refusal {
-            Some(reason) => Some(reason.clone()),
-            None if state.closing => Some("it is being closed".into()),
-            None if !state.pending.is_empty() && state.bytes + cost > self.bytes_max => {
-                Some("its queue is full".into())
-            }
-            None => None,
-        };
-        if let Some(reason) = refusal {
+        if let Some(reason) = state.refusal(cost, self.bytes_max) {
             drop(state);
             let _ = reply.send(Err(LogError::Unavailable(reason)));
             return answer;
         }
         state.bytes += cost;
-        state.pending.push_back(Pending { partition, value, value_bytes, reply });
-        let was_empty = state.pending.len() == 1;
+        let was_empty = state.batches.is_empty();
+        let fits = state.batches.back().is_some_and(|batch| batch.cost() + cost <= self.group_bytes_max);
+        if !fits {
+            let fresh = state.spares.pop().unwrap_or_default();
+            state.batches.push_back(fresh);
+        }
+        if let Some(batch) = state.batches.back_mut() {
+            batch.push(&record, reply);
+        }
         drop(state);
         if was_empty {
             self.arrived.notify_one();
@@ -87,33 +145,32 @@ impl Queue {
         answer
     }
 
-    /// Moves waiting records to `batch`, up to about `bytes_max`; waits for some until the deadline.
-    pub(super) fn take(&self, batch: &mut Vec<Pending>, bytes_max: usize, until: Option<Instant>) -> Taken {
+    /// Exchanges an emptied batch for the oldest waiting one; waits for one until the deadline.
+    pub(super) fn take(&self, batch: &mut Batch, until: Option<Instant>) -> Taken {
         let mut state = self.state.lock();
-        while state.pending.is_empty() {
+        loop {
+            if let Some(oldest) = state.batches.pop_front() {
+                state.bytes -= oldest.cost();
+                let emptied = std::mem::replace(batch, oldest);
+                if state.spares.len() < SPARES_MAX {
+                    state.spares.push(emptied);
+                }
+                return Taken::Records;
+            }
             if state.closing {
                 return Taken::Closing;
             }
-            match until {
-                None => self.arrived.wait(&mut state),
-                Some(until) => {
-                    if self.arrived.wait_until(&mut state, until).timed_out() && state.pending.is_empty() {
-                        return if state.closing { Taken::Closing } else { Taken::Nothing };
-                    }
+            let timed_out = match until {
+                None => {
+                    self.arrived.wait(&mut state);
+                    false
                 }
+                Some(until) => self.arrived.wait_until(&mut state, until).timed_out(),
+            };
+            if timed_out && state.batches.is_empty() && !state.closing {
+                return Taken::Nothing;
             }
         }
-        let mut taken = 0;
-        while let Some(next) = state.pending.front() {
-            let cost = next.value_bytes + RECORD_OVERHEAD_BYTES;
-            if taken > 0 && taken + cost > bytes_max {
-                break;
-            }
-            taken += cost;
-            batch.extend(state.pending.pop_front());
-        }
-        state.bytes -= taken;
-        Taken::Records
     }
 
     /// From now on answers everything, also what waits, that it cannot be taken. Nothing of it was written.
@@ -121,10 +178,10 @@ impl Queue {
         let mut state = self.state.lock();
         state.refusal = Some(reason.into());
         state.bytes = 0;
-        let refused = std::mem::take(&mut state.pending);
+        let refused = std::mem::take(&mut state.batches);
         drop(state);
-        for pending in refused {
-            let _ = pending.reply.send(Err(LogError::Unavailable(reason.into())));
+        for line in refused.into_iter().flat_map(|batch| batch.lines) {
+            let _ = line.reply.send(Err(LogError::Unavailable(reason.into())));
         }
     }
 

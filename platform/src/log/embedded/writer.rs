@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 use super::disk::{Disk, remove_if_there};
 use super::folder::{CLOSED, write_sealed};
 use super::format::{
-    ALIGNMENT, ENTRY_BYTES, Entry, GROUP_HEADER_BYTES, GroupHeader, GroupKind, SegmentHeader, value_digest,
+    ALIGNMENT, ENTRY_BYTES, Entry, GROUP_HEADER_BYTES, GroupHeader, GroupKind, SegmentHeader,
 };
 use super::point::Point;
-use super::queue::{Pending, Taken};
+use super::queue::{Batch, Taken};
 use super::recovery::Closed;
 use super::shared::Shared;
 use crate::log::{Appended, LogError};
@@ -32,7 +32,6 @@ const HEAL_EVERY: Duration = Duration::from_millis(200);
 pub(super) struct WriterSettings {
     pub(super) folder: PathBuf,
     pub(super) segment_bytes: u64,
-    pub(super) group_bytes_max: usize,
     pub(super) clock: Clock,
     pub(super) disk: Disk,
 }
@@ -58,8 +57,9 @@ pub(super) struct Writer {
     /// The end of what is durable; the next group begins here.
     at: Point,
     appended_at: i64,
-    buffer: Vec<u8>,
-    batch: Vec<Pending>,
+    /// Header and table of the group; its values are in the batch.
+    head: Vec<u8>,
+    batch: Batch,
     health: Health,
     tail_mark_at: Option<Instant>,
     wanted_bytes: u64,
@@ -75,8 +75,8 @@ impl Writer {
             file,
             at,
             appended_at,
-            buffer: Vec::new(),
-            batch: Vec::new(),
+            head: Vec::new(),
+            batch: Batch::default(),
             health: Health::Good,
             tail_mark_at: (!marked).then(|| Instant::now() + TAIL_MARK_AFTER),
             wanted_bytes: 0,
@@ -91,10 +91,7 @@ impl Writer {
             } else {
                 Some(Instant::now() + HEAL_EVERY)
             };
-            let mut batch = std::mem::take(&mut self.batch);
-            let taken = self.shared.queue.take(&mut batch, self.settings.group_bytes_max, until);
-            self.batch = batch;
-            match taken {
+            match self.shared.queue.take(&mut self.batch, until) {
                 Taken::Records => self.append(),
                 Taken::Nothing if matches!(self.health, Health::Good) => self.mark_tail(),
                 Taken::Nothing => self.heal(),
@@ -106,10 +103,7 @@ impl Writer {
     /// Writes what waits now, all of it, on the caller's thread.
     pub(super) fn write_waiting(&mut self) {
         let now = Some(Instant::now());
-        while matches!(
-            self.shared.queue.take(&mut self.batch, self.settings.group_bytes_max, now),
-            Taken::Records
-        ) {
+        while matches!(self.shared.queue.take(&mut self.batch, now), Taken::Records) {
             self.append();
         }
     }
@@ -144,49 +138,41 @@ impl Writer {
         }
     }
 
-    /// Lays the batch out as one group in the buffer; returns the point behind it.
+    /// Gives the records of the batch their offsets and makes it one group; returns the point behind it.
     fn encode(&mut self, kind: GroupKind) -> Point {
         let mut next = self.at.clone();
-        let values_at = GROUP_HEADER_BYTES + self.batch.len() * ENTRY_BYTES;
-        let values: usize = self.batch.iter().map(|pending| pending.value_bytes).sum();
-        self.buffer.clear();
-        self.buffer.reserve(values_at + values + ALIGNMENT);
-        self.buffer.resize(values_at, 0);
-        for (line, pending) in self.batch.iter().enumerate() {
-            let begins = self.buffer.len();
-            for part in &pending.value {
-                self.buffer.extend_from_slice(part);
-            }
-            let digest = value_digest(&self.buffer[begins..]);
-            let offset = &mut next.next_offsets[pending.partition as usize];
-            let value_bytes = u32::try_from(pending.value_bytes).expect("checked when it was appended");
-            let entry = Entry { partition: pending.partition, value_bytes, offset: *offset, digest };
-            let place = GROUP_HEADER_BYTES + line * ENTRY_BYTES;
-            entry.encode(&mut self.buffer[place..place + ENTRY_BYTES]);
+        let lines = &self.batch.lines;
+        self.head.clear();
+        self.head.resize(GROUP_HEADER_BYTES + lines.len() * ENTRY_BYTES, 0);
+        let (head, table) = self.head.split_at_mut(GROUP_HEADER_BYTES);
+        for (line, place) in lines.iter().zip(table.chunks_exact_mut(ENTRY_BYTES)) {
+            let offset = &mut next.next_offsets[line.partition as usize];
+            let (partition, value_bytes, digest) = (line.partition, line.value_bytes, line.digest);
+            Entry { partition, value_bytes, offset: *offset, digest }.encode(place);
             *offset += 1;
         }
-        self.buffer.resize(self.buffer.len().next_multiple_of(ALIGNMENT), 0);
-        let body_bytes = self.buffer.len() - GROUP_HEADER_BYTES;
+        let values = &mut self.batch.values;
+        values.resize(values.len().next_multiple_of(ALIGNMENT), 0);
+        let body_bytes = table.len() + values.len();
         let header = GroupHeader {
             kind,
             sequence: self.at.sequence,
             body_bytes: u32::try_from(body_bytes).expect("a group is bounded far below 4 GiB"),
-            entries: u32::try_from(self.batch.len()).expect("a group is bounded far below 2^32 records"),
+            entries: u32::try_from(lines.len()).expect("a group is bounded far below 2^32 records"),
             appended_at: self.appended_at,
             previous_digest: self.at.digest,
             durable_sequence: self.at.sequence - 1,
         };
-        let (head, body) = self.buffer.split_at_mut(GROUP_HEADER_BYTES);
-        let table = &body[..self.batch.len() * ENTRY_BYTES];
         next.digest = header.encode(self.shared.segments.seed(), head, table);
-        next.byte += self.buffer.len() as u64;
+        next.byte += header.group_bytes();
         next.sequence += 1;
         next
     }
 
     fn commit(&mut self) -> Result<(), Failure> {
         let disk = &self.settings.disk;
-        disk.write_at(&self.file, &self.buffer, self.at.byte).map_err(Failure::Write)?;
+        let parts = [&self.head[..], &self.batch.values];
+        disk.write_at(&self.file, parts, self.at.byte).map_err(Failure::Write)?;
         disk.sync(&self.file).map_err(Failure::Sync)
     }
 
@@ -199,20 +185,20 @@ impl Writer {
     /// Answers the batch with the offsets that the group was given.
     fn answer(&mut self) {
         let generation = self.shared.layout.generation;
-        for (line, pending) in self.batch.drain(..).enumerate() {
-            let place = GROUP_HEADER_BYTES + line * ENTRY_BYTES;
-            let entry = Entry::decode(&self.buffer[place..place + ENTRY_BYTES]);
+        let table = self.head[GROUP_HEADER_BYTES..].chunks_exact(ENTRY_BYTES).map(Entry::decode);
+        for (line, entry) in self.batch.lines.drain(..).zip(table) {
             let appended_at_nanos = self.appended_at;
             let appended =
                 Appended { generation, partition: entry.partition, offset: entry.offset, appended_at_nanos };
             // Nobody waits for it any more: it is stored all the same.
-            let _ = pending.reply.send(Ok(appended));
+            let _ = line.reply.send(Ok(appended));
         }
+        self.batch.clear();
     }
 
     /// Takes back what a failed group may have left.
     fn fail(&mut self, failure: Failure) {
-        self.wanted_bytes = self.buffer.len() as u64;
+        self.wanted_bytes = (self.head.len() + self.batch.values.len()) as u64;
         let (error, written) = match failure {
             Failure::Write(error) => (error, false),
             Failure::Sync(error) => (error, true),
@@ -230,14 +216,15 @@ impl Writer {
     /// Takes no more records; those of the batch are surely not stored, or nobody knows.
     fn stop(&mut self, surely_not_stored: bool, reason: &str) {
         self.shared.queue.refuse(reason);
-        for pending in self.batch.drain(..) {
+        for line in self.batch.lines.drain(..) {
             let error = if surely_not_stored {
                 LogError::Unavailable(reason.into())
             } else {
                 LogError::Unknown(reason.into())
             };
-            let _ = pending.reply.send(Err(error));
+            let _ = line.reply.send(Err(error));
         }
+        self.batch.clear();
     }
 
     /// Cuts the file to its last durable byte, through a fresh handle: one that reported a failed fsync may report the
@@ -299,7 +286,7 @@ impl Writer {
     fn make_segment(&self, path: &Path, header: &[u8]) -> io::Result<File> {
         let disk = &self.settings.disk;
         let file = disk.create(path)?;
-        disk.write_at(&file, header, 0)?;
+        disk.write_at(&file, [header, &[]], 0)?;
         if self.wanted_bytes > 0 {
             disk.reserve(&file, header.len() as u64 + self.wanted_bytes)?;
         }

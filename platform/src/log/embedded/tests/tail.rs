@@ -8,10 +8,10 @@ use tempfile::TempDir;
 use super::{
     config, copy, flip, forget_the_clean_end, groups, hand_out, last_segment, open, truncate, until,
 };
+use crate::log::LogError;
 use crate::log::conformance::append;
 use crate::log::embedded::format::GroupKind;
 use crate::log::embedded::{EmbeddedLog, EmbeddedLogConfig, OpenReport, list_cuts, note_cuts};
-use crate::log::LogError;
 
 /// A log as a killed process left it; the last group is not followed by a tail mark. Returns where that group begins.
 fn killed(folder: &TempDir) -> u64 {
