@@ -138,6 +138,9 @@ impl<'a> FoldLoop<'a> {
         while place < self.partitions.len() {
             let folding = &mut self.partitions[place];
             let started = Instant::now();
+            if folding.worker.fold().has_changes() {
+                tracing::debug!(partition = folding.partition, "flush begins");
+            }
             match folding.worker.flush() {
                 Ok(changed) => {
                     if let Some(changed) = changed {
@@ -145,6 +148,7 @@ impl<'a> FoldLoop<'a> {
                         let records = std::mem::take(&mut folding.records);
                         names::flushed(&folding.counts, &counts, records, started.elapsed().as_secs_f64());
                         folding.counts = counts;
+                        tracing::debug!(partition = folding.partition, records, "flush ends");
                         folding.worker.evict(rows_max);
                         self.hand_off(changed);
                     }
