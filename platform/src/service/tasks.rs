@@ -196,6 +196,8 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
 
 impl Supervisor {
     /// Waits for a signal, a request to stop or a task that ends on its own, then stops stage by stage within `grace`.
+    /// A stage may take half of what is left of it, the last one all: a client that never ends its call must not keep
+    /// what is done from being flushed.
     pub async fn run(mut self, health: &Health, grace: Duration) -> Exit {
         tokio::select! {
             () = self.signals.next() => tracing::info!("a signal asks for the end: stopping"),
@@ -205,13 +207,18 @@ impl Supervisor {
         let deadline = Instant::now() + grace;
         for stage in STAGES {
             self.shared.stops[stage as usize].cancel();
+            let left = deadline.saturating_duration_since(Instant::now());
+            let until = if stage == Stage::Close { deadline } else { Instant::now() + left / 2 };
             while self.runs(stage) {
                 tokio::select! {
                     event = self.events.recv() => self.judge(event),
                     () = self.signals.next() => return self.forced("a second signal came"),
-                    () = tokio::time::sleep_until(deadline) => return self.forced("the grace period is over"),
+                    () = tokio::time::sleep_until(until) => break,
                 }
             }
+        }
+        if !self.shared.running.lock().is_empty() {
+            return self.forced("the grace period is over");
         }
         while let Ok(event) = self.events.try_recv() {
             self.judge(Some(event));

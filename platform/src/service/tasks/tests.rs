@@ -17,7 +17,7 @@ fn waits(tasks: &Tasks, stage: Stage, name: &'static str, order: &Order) {
 }
 
 #[tokio::test]
-async fn a_signal_stops_stage_by_stage_and_ends_clean() {
+async fn g16_a_signal_stops_stage_by_stage_and_ends_clean() {
     let (signal, signals) = Signals::manual();
     let (tasks, supervisor) = Tasks::new(signals);
     let (health, order) = (Health::new(), Order::default());
@@ -111,12 +111,16 @@ async fn a_second_signal_forces_the_end() {
 }
 
 #[tokio::test]
-async fn the_grace_period_bounds_the_end() {
+async fn g16_the_grace_period_bounds_the_end_and_what_is_done_is_flushed() {
     let (signal, signals) = Signals::manual();
     let (tasks, supervisor) = Tasks::new(signals);
-    tasks.spawn(Stage::Work, "stuck", std::future::pending());
+    let order = Order::default();
+    tasks.spawn(Stage::Accept, "a client that never ends", std::future::pending());
+    waits(&tasks, Stage::Flush, "flusher", &order);
+    waits(&tasks, Stage::Close, "store", &order);
     signal.send(()).unwrap();
-    assert_eq!(supervisor.run(&Health::new(), Duration::from_millis(1)).await, Exit::Forced);
+    assert_eq!(supervisor.run(&Health::new(), Duration::from_millis(200)).await, Exit::Forced);
+    assert_eq!(*order.lock(), ["flusher", "store"]);
 }
 
 #[tokio::test]

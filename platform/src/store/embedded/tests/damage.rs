@@ -78,7 +78,7 @@ fn damaged(folder: &Path, states: &[State], file: &Path, damage: &dyn Fn(&mut Ve
 }
 
 #[test]
-fn a_flipped_byte_anywhere_serves_no_wrong_value() {
+fn g10_a_flipped_byte_anywhere_serves_no_wrong_value() {
     let folder = tempfile::tempdir().unwrap();
     let states = build(folder.path());
     // A prime step takes another byte of each structure in each file; PULSO_FLIP_STEP=1 flips every byte.
@@ -99,7 +99,7 @@ fn a_flipped_byte_anywhere_serves_no_wrong_value() {
 }
 
 #[test]
-fn a_file_cut_anywhere_serves_no_wrong_value() {
+fn g10_a_file_cut_anywhere_serves_no_wrong_value() {
     let folder = tempfile::tempdir().unwrap();
     let states = build(folder.path());
     for path in files(folder.path()) {
@@ -112,7 +112,7 @@ fn a_file_cut_anywhere_serves_no_wrong_value() {
 }
 
 #[test]
-fn swapped_files_serve_no_wrong_value() {
+fn g10_swapped_files_serve_no_wrong_value() {
     let folder = tempfile::tempdir().unwrap();
     let states = build(folder.path());
     let files = files(folder.path());
@@ -135,7 +135,7 @@ fn newest_journal(folder: &Path) -> PathBuf {
 }
 
 #[test]
-fn a_torn_tail_of_the_journal_gives_an_older_state_and_no_error() {
+fn g9_a_torn_tail_of_the_journal_gives_an_older_state_and_no_error() {
     let folder = tempfile::tempdir().unwrap();
     let states = build(folder.path());
     let path = newest_journal(folder.path());
@@ -163,7 +163,7 @@ fn a_torn_tail_of_the_journal_gives_an_older_state_and_no_error() {
 }
 
 #[test]
-fn a_sequence_number_that_was_changed_is_found() {
+fn g10_a_sequence_number_that_was_changed_is_found() {
     let folder = tempfile::tempdir().unwrap();
     let states = build(folder.path());
     let path = newest_journal(folder.path());
@@ -182,7 +182,7 @@ fn a_sequence_number_that_was_changed_is_found() {
 }
 
 #[test]
-fn a_damaged_older_journal_is_told_and_not_skipped() {
+fn g10_a_damaged_older_journal_is_told_and_not_skipped() {
     let folder = tempfile::tempdir().unwrap();
     build(folder.path());
     let path = newest_journal(folder.path());
