@@ -1,1 +1,5 @@
-//! In the making.
+//! Pricing: usage becomes charges and invoices.
+//!
+//! In flow order: a [`catalog`] document says what things cost.
+
+pub mod catalog;
