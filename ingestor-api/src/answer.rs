@@ -2,11 +2,12 @@
 
 use bytes::Bytes;
 use pulso_domain::pulse::Rejection;
+use pulso_platform::log::RECORD_PULSES_MAX;
 use pulso_proto::v1::pulse_result::Status;
 
 use crate::batch::{Plan, Segment};
 use crate::board::{Outcome, Run};
-use crate::wire::{bytes_len, number_len, put_bytes, put_number, put_varint, varint_len};
+use crate::wire::{bytes_len, number_len, put_bytes, put_number, put_varint};
 
 /// `SendPulsesResponse.results`, and within a result `status`, `receipt`, `reason`, `field`, `message`.
 const RESULTS: u8 = 0x0a;
@@ -72,10 +73,7 @@ impl Cursor {
             match run.outcome {
                 Outcome::Stored { at, first_index } => {
                     let start = Receipt::new(at.generation, at.partition, at.offset);
-                    let first = first_index + self.done;
-                    for index in first..first + now {
-                        start.put(out, index);
-                    }
+                    start.put_run(out, first_index + self.done, now);
                 }
                 Outcome::Pending | Outcome::NotStored | Outcome::Unknown => put_unknown(out, now),
             }
@@ -88,33 +86,49 @@ impl Cursor {
     }
 }
 
-/// The part of a receipt that all pulses of a record share.
+/// The result of an accepted pulse, ready but for its index: all pulses of a record share the rest.
 struct Receipt {
-    bytes: [u8; Self::BYTES_MAX],
-    length: usize,
+    /// The result's head, then the receipt up to its index, then room for that.
+    result: [u8; Self::HEAD + Self::FIXED_MAX + Self::INDEX_MAX],
+    /// The bytes of the receipt before its index.
+    fixed: usize,
 }
 
 impl Receipt {
-    const BYTES_MAX: usize = 6 + 6 + 11;
+    const HEAD: usize = 6;
+    const FIXED_MAX: usize = 6 + 6 + 11;
+    const INDEX_MAX: usize = 1 + 2;
 
     fn new(generation: u32, partition: u32, offset: u64) -> Self {
-        let mut body = Vec::with_capacity(Self::BYTES_MAX);
+        let mut body = Vec::with_capacity(Self::FIXED_MAX);
         put_number(&mut body, GENERATION, generation.into());
         put_number(&mut body, PARTITION, partition.into());
         put_number(&mut body, OFFSET, offset);
-        let mut bytes = [0; Self::BYTES_MAX];
-        bytes[..body.len()].copy_from_slice(&body);
-        Self { bytes, length: body.len() }
+        let mut result = [0; Self::HEAD + Self::FIXED_MAX + Self::INDEX_MAX];
+        result[..Self::HEAD].copy_from_slice(&[RESULTS, 0, STATUS, Status::Accepted as u8, RECEIPT, 0]);
+        result[Self::HEAD..Self::HEAD + body.len()].copy_from_slice(&body);
+        Self { result, fixed: body.len() }
     }
 
-    #[inline]
-    fn put(&self, out: &mut Vec<u8>, index: u32) {
-        let receipt = self.length + number_len(index.into());
-        // Every length here is below 128, so each is one byte.
-        let head = [RESULTS, (receipt + 4) as u8, STATUS, Status::Accepted as u8, RECEIPT, receipt as u8];
-        out.extend_from_slice(&head);
-        out.extend_from_slice(&self.bytes[..self.length]);
-        put_number(out, INDEX, index.into());
+    /// Writes the results of `pulses` pulses from this index on.
+    fn put_run(mut self, out: &mut Vec<u8>, first: u32, pulses: u32) {
+        let place = Self::HEAD + self.fixed;
+        let mut index_bytes = usize::MAX;
+        for index in first..first + pulses {
+            let needed = number_len(index.into());
+            if needed != index_bytes {
+                index_bytes = needed;
+                // Every length here is below 128, so each is one byte.
+                let receipt = (self.fixed + needed) as u8;
+                (self.result[1], self.result[5]) = (receipt + 4, receipt);
+                self.result[place] = INDEX;
+            }
+            // An index has one byte or two; the first of two says that the other follows.
+            let number = index as u16;
+            self.result[place + 1] = if needed == 3 { number as u8 | 0x80 } else { number as u8 };
+            self.result[place + 2] = (number >> 7) as u8;
+            out.extend_from_slice(&self.result[..place + needed]);
+        }
     }
 }
 
@@ -139,4 +153,5 @@ fn put_rejected(out: &mut Vec<u8>, rejection: &Rejection, pulses: u32) {
     }
 }
 
-const _: () = assert!(ACCEPTED_BYTES_MAX >= 6 + Receipt::BYTES_MAX + 1 + varint_len(u32::MAX as u64));
+const _: () = assert!(ACCEPTED_BYTES_MAX >= Receipt::HEAD + Receipt::FIXED_MAX + Receipt::INDEX_MAX);
+const _: () = assert!(RECORD_PULSES_MAX <= 1 << 14, "an index is written in at most two bytes");

@@ -4,6 +4,7 @@
 //! Nothing is given to the log before the whole request has been read: a call that fails has stored nothing (G5).
 
 use bytes::Bytes;
+use pulso_domain::ids::is_tenant_id;
 use pulso_domain::partitioner::partition_of;
 use pulso_domain::pulse::{self, Rejection, TAGS_MAX};
 use pulso_domain::reason::Reason;
@@ -11,8 +12,9 @@ use pulso_platform::log::{RECORD_BYTES_MAX, RECORD_PULSES_MAX};
 use pulso_proto::walk::{self, Fields, Malformed, Value};
 
 use crate::answer;
-use crate::door::Door;
+use crate::door::{Door, Measured};
 use crate::packer::RECORD_HEADER_BYTES_MAX;
+use crate::plain;
 use crate::refusal::IngestError;
 use crate::settings::{BATCH_PULSES_MAX, PULSE_BYTES_MAX};
 use crate::wire::{bytes_len, put_bytes};
@@ -101,8 +103,10 @@ struct Planner<'a> {
     open: Vec<OpenChunk>,
     /// For each partition its share plus 1; 0 where it has none yet.
     share_of: Vec<u32>,
-    /// Pulses of one tenant come in runs: the last tenant and its share.
-    last: Option<(&'a [u8], u32)>,
+    /// Pulses of one tenant come in runs: the last good tenant and its share.
+    last_tenant: Option<(&'a [u8], u32)>,
+    /// So do SKUs: the last one with its unit that the catalog takes.
+    last_unit: Option<(&'a [u8], &'a [u8])>,
 }
 
 #[derive(Debug, Default)]
@@ -126,7 +130,8 @@ impl<'a> Planner<'a> {
             plan: Plan::default(),
             open: Vec::new(),
             share_of: vec![0; partitions as usize],
-            last: None,
+            last_tenant: None,
+            last_unit: None,
         }
     }
 
@@ -138,24 +143,58 @@ impl<'a> Planner<'a> {
             return Err(IngestError::TooManyPulses);
         }
         self.plan.pulses += 1;
-        match judge(bytes, self.door) {
-            Ok(Ok(tenant_id)) => self.accept(tenant_id, bytes, rest),
+        match self.judge(bytes, rest) {
+            Ok(Ok(share)) => self.accept(share, bytes),
             Ok(Err(rejection)) => self.reject(rejection),
             Err(Malformed) => return Err(IngestError::NotProtobuf { field: format!("pulses[{index}]") }),
         }
         Ok(())
     }
 
+    /// The share that a good pulse belongs to, or why it is not good.
     #[inline]
-    fn accept(&mut self, tenant_id: &'a [u8], bytes: &[u8], rest: usize) {
-        let share = match self.last {
+    fn judge(&mut self, bytes: &'a [u8], rest: usize) -> Result<Result<u32, Rejection>, Malformed> {
+        let measured = match plain::read(bytes) {
+            Some(measured) if self.is_tenant(measured.tenant_id) => measured,
+            _ => match judge_in_full(bytes)? {
+                Ok(measured) => measured,
+                Err(rejection) => return Ok(Err(rejection)),
+            },
+        };
+        let checked = self.door.check(&measured).and_then(|()| self.check_unit(&measured));
+        Ok(checked.map(|()| self.share_of_tenant(measured.tenant_id, bytes.len() + rest)))
+    }
+
+    #[inline]
+    fn is_tenant(&self, tenant_id: &[u8]) -> bool {
+        self.last_tenant.is_some_and(|(last, _)| last == tenant_id) || is_tenant_id(tenant_id)
+    }
+
+    #[inline]
+    fn check_unit(&mut self, pulse: &Measured<'a>) -> Result<(), Rejection> {
+        let pair = (pulse.product_sku, pulse.use_unit);
+        if self.last_unit == Some(pair) {
+            return Ok(());
+        }
+        self.door.check_unit(pair.0, pair.1)?;
+        self.last_unit = Some(pair);
+        Ok(())
+    }
+
+    #[inline]
+    fn share_of_tenant(&mut self, tenant_id: &'a [u8], rest: usize) -> u32 {
+        match self.last_tenant {
             Some((last, share)) if last == tenant_id => share,
             _ => {
-                let share = self.share(partition_of(tenant_id, self.partitions), bytes.len() + rest);
-                self.last = Some((tenant_id, share));
+                let share = self.share(partition_of(tenant_id, self.partitions), rest);
+                self.last_tenant = Some((tenant_id, share));
                 share
             }
-        };
+        }
+    }
+
+    #[inline]
+    fn accept(&mut self, share: u32, bytes: &[u8]) {
         self.plan.answer_bytes += answer::ACCEPTED_BYTES_MAX;
         match self.plan.segments.last_mut() {
             Some(Segment::Share { share: last, pulses }) if *last == share => *pulses += 1,
@@ -214,30 +253,34 @@ impl<'a> Planner<'a> {
     }
 }
 
-/// The tenant of a good pulse, or why it is not good.
-#[inline]
-fn judge<'a>(bytes: &'a [u8], door: &Door) -> Result<Result<&'a [u8], Rejection>, Malformed> {
-    if bytes.len() > PULSE_BYTES_MAX {
-        return judge_giant(bytes, door);
-    }
-    let raw = walk::pulse(bytes)?;
-    Ok(pulse::check(&raw).and_then(|good| door.check(&good).map(|()| raw.tenant_id)))
-}
-
-/// A pulse too large for a record is never accepted; its own faults are named first, as for any other. Its tags are
-/// counted before they are collected, since two bytes of wire can become 64 of memory.
-#[cold]
-fn judge_giant<'a>(bytes: &'a [u8], door: &Door) -> Result<Result<&'a [u8], Rejection>, Malformed> {
-    let mut tags = 0;
-    let mut fields = Fields::new(bytes);
-    while let Some((number, _)) = fields.next_field()? {
-        tags += usize::from(number == 9);
-    }
-    if tags > 16 * TAGS_MAX {
+/// The full walk and check, for what the quick path does not know.
+fn judge_in_full(bytes: &[u8]) -> Result<Result<Measured<'_>, Rejection>, Malformed> {
+    let is_giant = bytes.len() > PULSE_BYTES_MAX;
+    // Tags are counted before they are collected, since two bytes of wire can become 64 of memory.
+    if is_giant && count_tags(bytes)? > 16 * TAGS_MAX {
         return Ok(Err(TAGS_BEYOND_COUNT));
     }
     let raw = walk::pulse(bytes)?;
-    Ok(pulse::check(&raw).and_then(|good| door.check(&good)).and(Err(GIANT_PULSE)))
+    Ok(match pulse::check(&raw) {
+        // Its own faults are named first, as for any other pulse.
+        Ok(_) if is_giant => Err(GIANT_PULSE),
+        Ok(good) => Ok(Measured {
+            tenant_id: raw.tenant_id,
+            product_sku: raw.product_sku,
+            use_unit: raw.use_unit,
+            used_amount: good.used_amount,
+            occurred_at: good.occurred_at,
+        }),
+        Err(rejection) => Err(rejection),
+    })
+}
+
+fn count_tags(bytes: &[u8]) -> Result<usize, Malformed> {
+    let (mut tags, mut fields) = (0, Fields::new(bytes));
+    while let Some((number, _)) = fields.next_field()? {
+        tags += usize::from(number == 9);
+    }
+    Ok(tags)
 }
 
 const TAGS_BEYOND_COUNT: Rejection =

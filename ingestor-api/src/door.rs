@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::RwLock;
-use pulso_domain::pulse::{Pulse, Rejection};
+use pulso_domain::pulse::Rejection;
+use pulso_domain::quantity::Quantity;
 use pulso_domain::reason::Reason;
 use pulso_domain::time::{Instant, SECONDS_MAX, SECONDS_MIN};
 
@@ -18,8 +19,18 @@ pub struct Caller {
     pub may_correct: bool,
 }
 
-/// For each SKU that the catalog knows, the units that can be converted to its own.
-pub type UnitTable = HashMap<String, Vec<String>>;
+/// For each SKU that the catalog knows, the units that can be converted to its own. Bytes, as they stand on the wire.
+type UnitTable = HashMap<Vec<u8>, Vec<Vec<u8>>>;
+
+/// What the door looks at of a pulse that is good in itself.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Measured<'a> {
+    pub(crate) tenant_id: &'a [u8],
+    pub(crate) product_sku: &'a [u8],
+    pub(crate) use_unit: &'a [u8],
+    pub(crate) used_amount: Quantity,
+    pub(crate) occurred_at: Instant,
+}
 
 /// The ingestor's copy of the catalog's units. Empty at first: a SKU that is not in it is accepted with any unit.
 /// Cheap to clone; all clones see the same table.
@@ -29,15 +40,11 @@ pub struct UnitBook {
 }
 
 impl UnitBook {
-    /// Replaces the table: calls that begin after this see the new one.
-    pub fn replace(&self, table: UnitTable) {
+    /// Replaces the table, for each SKU its units: calls that begin after this see the new one.
+    pub fn replace(&self, table: HashMap<String, Vec<String>>) {
+        let bytes = |units: Vec<String>| units.into_iter().map(String::into_bytes).collect();
+        let table = table.into_iter().map(|(sku, units)| (sku.into_bytes(), bytes(units))).collect();
         *self.table.write() = Arc::new(table);
-    }
-
-    /// The table of this moment; a batch is judged by one table.
-    #[must_use]
-    pub fn table(&self) -> Arc<UnitTable> {
-        Arc::clone(&self.table.read())
     }
 }
 
@@ -60,13 +67,13 @@ impl Door {
             oldest: at(now.seconds().saturating_sub(past).max(SECONDS_MIN)),
             newest: at(now.seconds().saturating_add(future).min(SECONDS_MAX)),
             caller,
-            units: units.table(),
+            units: Arc::clone(&units.table.read()),
         }
     }
 
     /// Checks a good pulse against what the door knows.
     #[inline]
-    pub(crate) fn check(&self, pulse: &Pulse<'_>) -> Result<(), Rejection> {
+    pub(crate) fn check(&self, pulse: &Measured<'_>) -> Result<(), Rejection> {
         if pulse.used_amount.is_negative() && !self.caller.may_correct {
             return Err(NEGATIVE_AMOUNT);
         }
@@ -76,15 +83,15 @@ impl Door {
         if pulse.occurred_at > self.newest {
             return Err(TOO_NEW);
         }
-        if !self.units.is_empty() && !self.knows_unit(pulse) {
-            return Err(UNIT_MISMATCH);
-        }
         Ok(())
     }
 
-    fn knows_unit(&self, pulse: &Pulse<'_>) -> bool {
-        let units = self.units.get(pulse.product_sku);
-        units.is_none_or(|units| units.iter().any(|unit| unit == pulse.use_unit))
+    /// Checks the unit against the catalog; a SKU that it does not know takes any.
+    pub(crate) fn check_unit(&self, product_sku: &[u8], use_unit: &[u8]) -> Result<(), Rejection> {
+        match self.units.get(product_sku) {
+            Some(units) if !units.iter().any(|unit| unit == use_unit) => Err(UNIT_MISMATCH),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -112,21 +119,16 @@ const UNIT_MISMATCH: Rejection = Rejection {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pulso_domain::quantity::Quantity;
 
     const NOW: i64 = 1_700_000_000;
 
-    fn pulse(amount: &str, seconds: i64, nanos: i32) -> Pulse<'_> {
-        Pulse {
-            id: "i",
-            tenant_id: "t",
-            product_sku: "vm",
+    fn pulse(amount: &str, seconds: i64, nanos: i32) -> Measured<'static> {
+        Measured {
+            tenant_id: b"t",
+            product_sku: b"vm",
+            use_unit: b"Hours",
             used_amount: Quantity::parse(amount.as_bytes()).expect("good"),
-            use_unit: "Hours",
             occurred_at: Instant::new(seconds, nanos).expect("good"),
-            region: "",
-            resource_id: "",
-            tags: Vec::new(),
         }
     }
 
@@ -163,8 +165,11 @@ mod tests {
     fn a_unit_is_refused_only_for_a_sku_that_the_catalog_knows() {
         let units = UnitBook::default();
         units.replace([("vm".to_owned(), vec!["Seconds".to_owned()])].into());
-        assert_eq!(door((9, 9), Caller::default(), &units).check(&pulse("1", NOW, 0)), Err(UNIT_MISMATCH));
+        let check = || door((9, 9), Caller::default(), &units).check_unit(b"vm", b"Hours");
+        assert_eq!(check(), Err(UNIT_MISMATCH));
         units.replace([("disk".to_owned(), vec!["GiB".to_owned()])].into());
-        assert_eq!(door((9, 9), Caller::default(), &units).check(&pulse("1", NOW, 0)), Ok(()));
+        assert_eq!(check(), Ok(()));
+        units.replace([("vm".to_owned(), vec!["Seconds".to_owned(), "Hours".to_owned()])].into());
+        assert_eq!(check(), Ok(()));
     }
 }

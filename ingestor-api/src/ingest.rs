@@ -87,11 +87,15 @@ impl Ingest {
     /// # Errors
     /// What concerns the whole call; nothing of it was stored then.
     pub async fn handle(&self, request: Bytes, caller: Caller) -> Result<Bytes, IngestError> {
+        let answer = self.admit_and_answer(request, caller).await;
+        answer.inspect_err(|error| self.metrics.count_failed(error))
+    }
+
+    async fn admit_and_answer(&self, request: Bytes, caller: Caller) -> Result<Bytes, IngestError> {
         let _permit = self.admission.enter()?;
         let mut lease = self.admission.lease();
         lease.grow(request.len())?;
-        let waiting = self.begin(Received { bytes: request, lease }, caller)?;
-        waiting.answer().await
+        self.begin(Received { bytes: request, lease }, caller)?.answer().await
     }
 
     /// The part that needs no waiting: reads the request and gives its shares to the log. Batches that are begun one

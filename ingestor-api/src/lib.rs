@@ -30,6 +30,8 @@ pub mod ingest;
 
 mod batch;
 
+mod plain;
+
 pub mod door;
 
 mod packer;

@@ -36,8 +36,12 @@ pub(crate) const fn number_len(value: u64) -> usize {
 /// Writes a length-delimited field, also when it is empty.
 #[inline]
 pub(crate) fn put_bytes(out: &mut Vec<u8>, tag: u8, bytes: &[u8]) {
-    out.push(tag);
-    put_varint(out, bytes.len() as u64);
+    if bytes.len() < 0x80 {
+        out.extend_from_slice(&[tag, bytes.len() as u8]);
+    } else {
+        out.push(tag);
+        put_varint(out, bytes.len() as u64);
+    }
     out.extend_from_slice(bytes);
 }
 

@@ -1,0 +1,214 @@
+//! The quick yes: reads and checks a pulse as nearly all clients write it, in one pass.
+//!
+//! It only ever says yes, or that it does not know: short fields, printable ASCII, within every bound. For anything
+//! else the full walk and `domain::pulse::check` decide, so a pulse's judgement never depends on which path it took.
+
+use pulso_domain::pulse::{
+    PRODUCT_SKU_BYTES_MAX, REGION_BYTES_MAX, TAG_KEY_BYTES_MAX, TAGS_MAX, USE_UNIT_BYTES_MAX,
+};
+use pulso_domain::quantity::Quantity;
+use pulso_domain::time::Instant;
+
+use crate::door::Measured;
+
+/// A length or varint byte that says that more follow.
+const MORE: u8 = 0x80;
+
+// Lengths of one byte are below 128, which is within these bounds already.
+const _: () = assert!(PRODUCT_SKU_BYTES_MAX >= 127 && TAG_KEY_BYTES_MAX >= 127);
+
+/// Reads a pulse whose text is plain. Its tenant is not checked yet: tenants come in runs, so the caller remembers.
+///
+/// `None` means that it is not known here whether the pulse is good.
+#[inline]
+pub(crate) fn read(bytes: &[u8]) -> Option<Measured<'_>> {
+    let (mut id, mut tenant_id, mut product_sku): (&[u8], &[u8], &[u8]) = (&[], &[], &[]);
+    let (mut used_amount, mut use_unit): (&[u8], &[u8]) = (&[], &[]);
+    let mut occurred_at = None;
+    let mut tags = 0;
+    let mut rest = bytes;
+    while let [key, length, after @ ..] = rest {
+        if *length >= MORE {
+            return None;
+        }
+        let (text, next) = after.split_at_checked(usize::from(*length))?;
+        rest = next;
+        match *key {
+            0x0a => id = text,
+            0x12 => tenant_id = text,
+            0x1a => product_sku = text,
+            0x22 => used_amount = text,
+            0x2a => use_unit = text,
+            0x32 if occurred_at.is_none() => occurred_at = Some(instant(text)?),
+            0x3a if text.len() <= REGION_BYTES_MAX && is_plain(text) => {}
+            0x42 if is_plain(text) => {}
+            0x4a if is_plain_tag(text) => tags += 1,
+            _ => return None,
+        }
+    }
+    let is_good = rest.is_empty()
+        && !(id.is_empty() || product_sku.is_empty() || use_unit.is_empty())
+        && use_unit.len() <= USE_UNIT_BYTES_MAX
+        && tags <= TAGS_MAX
+        && is_plain(id)
+        && is_plain(product_sku)
+        && is_plain(use_unit);
+    if !is_good {
+        return None;
+    }
+    let used_amount = Quantity::parse(used_amount).ok()?;
+    Some(Measured { tenant_id, product_sku, use_unit, used_amount, occurred_at: occurred_at? })
+}
+
+/// A tag of a short key and a short value, in their order, both plain.
+fn is_plain_tag(entry: &[u8]) -> bool {
+    let [0x0a, key_length, after @ ..] = entry else { return false };
+    let Some((key, value)) = after.split_at_checked(usize::from(*key_length)) else { return false };
+    let value = match value {
+        [] => value,
+        [0x12, length, value @ ..] if usize::from(*length) == value.len() => value,
+        _ => return false,
+    };
+    !key.is_empty() && is_plain(key) && is_plain(value)
+}
+
+/// A timestamp of seconds and nanos in their order, each at most once.
+#[inline]
+fn instant(mut bytes: &[u8]) -> Option<Instant> {
+    let (mut seconds, mut nanos) = (0, 0);
+    if let [0x08, rest @ ..] = bytes {
+        bytes = rest;
+        seconds = i64::try_from(varint(&mut bytes)?).ok()?;
+    }
+    if let [0x10, rest @ ..] = bytes {
+        bytes = rest;
+        nanos = i32::try_from(varint(&mut bytes)?).ok()?;
+    }
+    bytes.is_empty().then(|| Instant::new(seconds, nanos))?
+}
+
+/// A varint of at most 8 bytes: all instants from 1970 on are.
+#[inline]
+fn varint(bytes: &mut &[u8]) -> Option<u64> {
+    let mut value = 0;
+    for (place, byte) in bytes.iter().enumerate().take(8) {
+        value |= u64::from(byte & !MORE) << (7 * place);
+        if *byte < MORE {
+            *bytes = &bytes[place + 1..];
+            return Some(value);
+        }
+    }
+    None
+}
+
+const ONES: u64 = 0x0101_0101_0101_0101;
+const HIGHS: u64 = ONES << 7;
+
+/// Whether all bytes are printable ASCII, from space to tilde: valid UTF-8, and no control character.
+#[inline]
+fn is_plain(text: &[u8]) -> bool {
+    let Some(last) = text.last_chunk::<8>() else {
+        return text.iter().all(|byte| (0x20..0x7f).contains(byte));
+    };
+    // Eight bytes at a time; the last eight overlap what was seen.
+    let mut bad = bad_bytes(u64::from_le_bytes(*last));
+    for word in text.as_chunks::<8>().0 {
+        bad |= bad_bytes(u64::from_le_bytes(*word));
+    }
+    bad == 0
+}
+
+/// Not 0 when a byte of the word has its high bit set, is below a space, or is DEL. Carries and borrows between bytes
+/// only come from a byte that is bad itself.
+#[inline]
+const fn bad_bytes(word: u64) -> u64 {
+    (word | word.wrapping_sub(ONES * 0x20) | word.wrapping_add(ONES)) & HIGHS
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use prost::Message;
+    use pulso_domain::pulse;
+    use pulso_proto::{v1, walk};
+
+    use super::*;
+
+    #[test]
+    fn plain_is_from_space_to_tilde_at_every_place_and_length() {
+        for length in 0..40 {
+            assert!(is_plain(&vec![b'a'; length]));
+            for place in 0..length {
+                for byte in 0..=255 {
+                    let mut text = vec![b'a'; length];
+                    text[place] = byte;
+                    assert_eq!(
+                        is_plain(&text),
+                        (0x20..0x7f).contains(&byte),
+                        "{byte} at {place} of {length}"
+                    );
+                }
+            }
+        }
+    }
+
+    fn text() -> impl Strategy<Value = String> {
+        prop_oneof![8 => "[ -~]{1,40}", 1 => "[ -~]{120,140}", 1 => Just(String::new()), 1 => "\\PC{0,9}", 1 => ".{0,9}"]
+    }
+
+    prop_compose! {
+        fn any_pulse()(
+            (id, tenant_id, product_sku) in (text(), text(), text()),
+            (use_unit, region, resource_id) in (text(), text(), text()),
+            used_amount in prop_oneof![9 => "-?[0-9]{1,3}(\\.[0-9]{1,4})?", 1 => text()],
+            time in prop::option::weighted(0.9, (any::<i32>(), -1..1_000_000_001)),
+            tags in prop::collection::hash_map(text(), text(), 0..3),
+        ) -> v1::Pulse {
+            let occurred_at =
+                time.map(|(seconds, nanos)| prost_types::Timestamp { seconds: seconds.into(), nanos });
+            v1::Pulse { id, tenant_id, product_sku, used_amount, use_unit, occurred_at, region, resource_id, tags }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn a_quick_yes_is_a_yes_of_the_full_check(pulse in any_pulse(), flip in any::<Option<(u8, u16)>>()) {
+            let mut bytes = pulse.encode_to_vec();
+            if let Some((byte, place)) = flip {
+                let place = usize::from(place) % bytes.len().max(1);
+                if let Some(flipped) = bytes.get_mut(place) {
+                    *flipped = byte;
+                }
+            }
+            if let Some(quick) = read(&bytes) {
+                let mut raw = walk::pulse(&bytes).expect("the quick path reads only good messages");
+                prop_assert_eq!(quick.tenant_id, raw.tenant_id);
+                // The quick path leaves the tenant to its caller.
+                raw.tenant_id = b"acme";
+                let full = pulse::check(&raw).expect("the quick path takes only good pulses");
+                prop_assert_eq!(quick.used_amount, full.used_amount);
+                prop_assert_eq!(quick.occurred_at, full.occurred_at);
+                prop_assert_eq!(quick.product_sku, raw.product_sku);
+                prop_assert_eq!(quick.use_unit, raw.use_unit);
+            }
+        }
+    }
+
+    #[test]
+    fn a_usual_pulse_gets_the_quick_yes() {
+        let pulse = v1::Pulse {
+            id: "01932f7c-4b2a-7000-8f3e-000000000001".into(),
+            tenant_id: "acme".into(),
+            product_sku: "vm.small".into(),
+            used_amount: "1.25".into(),
+            use_unit: "Hours".into(),
+            occurred_at: Some(prost_types::Timestamp { seconds: 1_800_000_000, nanos: 123_000_000 }),
+            region: "br-se1".into(),
+            resource_id: "vm-1".into(),
+            tags: [("team".to_owned(), "red".to_owned()), ("empty".to_owned(), String::new())].into(),
+        };
+        assert!(read(&pulse.encode_to_vec()).is_some());
+    }
+}
