@@ -2,12 +2,11 @@
 //!
 //! The proof itself is `pulso_ingestor_consumer::audit`; this is the folder around it and what people read.
 
-use std::path::PathBuf;
-
 use pulso_ingestor_consumer::audit::{AuditReport, audit};
 use pulso_ingestor_consumer::fold::halt::Stop;
 use pulso_platform::log::Log;
 use pulso_platform::log::embedded::{RecordedCut, list_cuts};
+use pulso_platform::service::settings::DataSettings;
 use serde_json::{Value, json};
 
 use crate::cli::exit::{Exit, Failure, Outcome};
@@ -26,8 +25,8 @@ Examples:
   pulso audit --data-dir /var/lib/pulso --output json")]
 pub struct AuditArgs {
     /// The data folder; no server may hold it.
-    #[arg(long, env = "PULSO_DATA_DIR", value_name = "FOLDER", default_value = "./pulso-data")]
-    pub data_dir: PathBuf,
+    #[command(flatten)]
+    pub data: DataSettings,
 }
 
 /// Audits the folder.
@@ -35,9 +34,10 @@ pub struct AuditArgs {
 /// # Errors
 /// When the folder is in use, or cannot be read.
 pub fn run(args: &AuditArgs, format: Format) -> Outcome {
-    let folder = DataFolder::open_to_look(&args.data_dir)?;
+    let folder = DataFolder::open_to_look(&args.data.data_dir)?;
     let generation = folder.log.layout().generation;
-    let cuts = list_cuts(&log_folder(&args.data_dir), generation).map_err(|error| log_failure(&error))?;
+    let cuts =
+        list_cuts(&log_folder(&args.data.data_dir), generation).map_err(|error| log_failure(&error))?;
     let bar = progress::bar(None, "re-adding the archive");
     let told = bar.clone();
     let step = |partition: u32, offset: u64, end: u64| {

@@ -1,7 +1,6 @@
 //! The command line: every command with its flags and examples, and the way from an outcome to an exit code.
 
 pub mod exit;
-pub mod measures;
 pub mod output;
 pub mod progress;
 
@@ -9,7 +8,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::cli::exit::{Exit, Failure, Outcome};
 use crate::cli::output::Format;
-use crate::{audit, doctor, import, log_admin, read, send};
+use crate::{audit, dev, doctor, import, log_admin, read, send};
 
 /// Usage metering and billing: pulses in, exact charges out.
 ///
@@ -37,6 +36,8 @@ Examples:
 /// The commands.
 #[derive(Subcommand, Debug)]
 pub enum Command {
+    /// Runs every role in one process, on a data folder.
+    Dev(dev::DevArgs),
     /// Sends pulses from a file by gRPC.
     Send(send::SendArgs),
     /// Imports another system's data.
@@ -88,6 +89,7 @@ pub fn main() -> Exit {
 fn run(cli: Cli) -> Outcome {
     let format = cli.output;
     match cli.command {
+        Command::Dev(args) => dev::run(&args),
         Command::Audit(args) => audit::run(&args, format),
         Command::Log(command) => log_admin::run(&command, format),
         Command::Doctor(args) => doctor::run(&args, format),

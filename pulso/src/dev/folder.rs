@@ -64,6 +64,17 @@ impl DataFolder {
         Self::with_log(data_dir, log, report)
     }
 
+    /// Makes everything survive a loss of power and gives the folder free.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn close(self) -> Result<(), Failure> {
+        let synced = self.store.sync().map_err(|error| store_failure(&error));
+        drop(self.store);
+        self.log.close();
+        synced
+    }
+
     fn with_log(data_dir: &Path, log: EmbeddedLog, report: OpenReport) -> Result<Self, Failure> {
         let store = EmbeddedStore::open(store_folder(data_dir), EmbeddedOptions::default())
             .map_err(|error| store_failure(&error))?;

@@ -1,89 +1,65 @@
 //! Everything that can be set about a server in one process; checked before anything is opened or bound.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
+use pulso_platform::service::settings::{
+    ApiListener, DataSettings, IngestListener, ProcessSettings, duration_text, parse_duration, parse_size,
+};
+use serde::{Serialize, Serializer};
+
 use crate::cli::exit::Failure;
-use crate::cli::measures::{parse_duration, parse_size};
 
-/// Where a server listens. Port 0 takes a free one.
-#[derive(clap::Args, Clone, Debug)]
-pub struct Listeners {
-    /// Where pulses come in (gRPC).
-    #[arg(long, env = "PULSO_INGEST_ADDR", value_name = "ADDR:PORT", default_value = "127.0.0.1:7070")]
-    pub ingest_addr: SocketAddr,
-    /// Where the REST API and its documentation are.
-    #[arg(long, env = "PULSO_API_ADDR", value_name = "ADDR:PORT", default_value = "127.0.0.1:7080")]
-    pub api_addr: SocketAddr,
-    /// Where metrics and health are.
-    #[arg(long, env = "PULSO_ADMIN_ADDR", value_name = "ADDR:PORT", default_value = "127.0.0.1:7090")]
-    pub admin_addr: SocketAddr,
-}
-
-impl Listeners {
-    /// The three, with the first word of their flags.
-    #[must_use]
-    pub const fn each(&self) -> [(&'static str, SocketAddr); 3] {
-        [("ingest", self.ingest_addr), ("api", self.api_addr), ("admin", self.admin_addr)]
-    }
-
-    /// Without keys whoever reaches a port may do everything: so nobody outside this machine may reach it.
-    ///
-    /// # Errors
-    /// When an address is not a loopback address.
-    pub fn only_loopback(&self) -> Result<(), Failure> {
-        for (name, address) in self.each() {
-            if !address.ip().is_loopback() {
-                return Err(Failure::usage(format!(
-                    "--{name}-addr {address} can be reached from outside, and no keys are configured; use 127.0.0.1"
-                )));
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Flags of `pulso dev`, and of everything that runs such a server.
-#[derive(clap::Args, Clone, Debug)]
+/// Flags of everything that runs a server in one process.
+#[derive(clap::Args, Clone, Debug, Serialize)]
 pub struct ServerArgs {
-    /// Where Pulso listens.
+    /// Where pulses come in.
     #[command(flatten)]
-    pub listeners: Listeners,
-    /// The oldest `occurred_at` that is taken.
+    #[serde(flatten)]
+    pub ingest: IngestListener,
+    /// Where the REST API is.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub api: ApiListener,
+    /// What every server has.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub process: ProcessSettings,
+    /// The oldest `occurred_at` that is taken
     #[arg(long, env = "PULSO_ACCEPT_PAST", value_name = "DURATION", default_value = "35d", value_parser = parse_duration)]
+    #[serde(serialize_with = "as_text")]
     pub accept_past: Duration,
-    /// How far ahead of the clock `occurred_at` may lie.
+    /// How far ahead of the clock `occurred_at` may lie
     #[arg(long, env = "PULSO_ACCEPT_FUTURE", value_name = "DURATION", default_value = "5m", value_parser = parse_duration)]
+    #[serde(serialize_with = "as_text")]
     pub accept_future: Duration,
-    /// Most bytes of one gRPC message.
+    /// Most bytes of one gRPC message
     #[arg(long, env = "PULSO_MESSAGE_BYTES_MAX", value_name = "SIZE", default_value = "4MiB", value_parser = parse_size)]
-    pub message_bytes_max: usize,
-    /// Most bytes of pulses that are held at a time before they are durable; more is refused.
+    pub message_bytes_max: u64,
+    /// Most bytes of pulses held at a time before they are durable; more is refused with RESOURCE_EXHAUSTED
     #[arg(long, env = "PULSO_IN_FLIGHT_BYTES_MAX", value_name = "SIZE", default_value = "128MiB", value_parser = parse_size)]
-    pub in_flight_bytes_max: usize,
-    /// Most bytes of the body of one REST request.
+    pub in_flight_bytes_max: u64,
+    /// Most bytes of the body of one REST request
     #[arg(long, env = "PULSO_BODY_BYTES_MAX", value_name = "SIZE", default_value = "4MiB", value_parser = parse_size)]
-    pub body_bytes_max: usize,
-    /// How long a read waits for `wait_for`.
+    pub body_bytes_max: u64,
+    /// How long a read waits for `wait_for`
     #[arg(long, env = "PULSO_WAIT_MAX", value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
+    #[serde(serialize_with = "as_text")]
     pub wait_max: Duration,
-    /// How often totals are made durable.
+    /// Longest time between two checkpoints while pulses come
     #[arg(long, env = "PULSO_FLUSH_EVERY", value_name = "DURATION", default_value = "1s", value_parser = parse_duration)]
+    #[serde(serialize_with = "as_text")]
     pub flush_every: Duration,
-    /// Partitions of a log that is made now; one that exists keeps its own.
-    #[arg(long, env = "PULSO_PARTITIONS", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    /// Partitions of a log that is made now; one that exists keeps its own
+    #[arg(long, env = "PULSO_PARTITIONS", value_name = "NUMBER", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub partitions: u32,
-    /// Threads that fold; by default one per processor, at most one per partition.
-    #[arg(long, env = "PULSO_WORKERS", value_parser = clap::value_parser!(u32).range(1..=256))]
-    pub workers: Option<u32>,
-    /// How long a stop may take.
-    #[arg(long, env = "PULSO_GRACE", value_name = "DURATION", default_value = "25s", value_parser = parse_duration)]
-    pub grace: Duration,
+    /// Threads that fold; partitions are spread over them
+    #[arg(long, env = "PULSO_WORKERS", value_name = "NUMBER", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub workers: u32,
 }
 
 /// Flags of `pulso dev`.
-#[derive(clap::Args, Clone, Debug)]
+#[derive(clap::Args, Clone, Debug, Serialize)]
 #[command(after_help = "\
 Prints one line of JSON on stdout when it can serve. Ctrl-C stops it cleanly, a second one forces.
 
@@ -93,11 +69,38 @@ Examples:
   pulso dev --ingest-addr 127.0.0.1:0 --api-addr 127.0.0.1:0 --admin-addr 127.0.0.1:0")]
 pub struct DevArgs {
     /// Where everything is kept.
-    #[arg(long, env = "PULSO_DATA_DIR", value_name = "FOLDER", default_value = "./pulso-data")]
-    pub data_dir: PathBuf,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub data: DataSettings,
     /// How the server works.
     #[command(flatten)]
+    #[serde(flatten)]
     pub server: ServerArgs,
+}
+
+impl ServerArgs {
+    /// Checks what no single flag can know.
+    ///
+    /// # Errors
+    /// When an address can be reached from outside: without keys whoever reaches a port may do everything.
+    pub fn validate(&self) -> Result<(), Failure> {
+        only_loopback("--ingest-addr", self.ingest.ingest_addr)?;
+        only_loopback("--api-addr", self.api.api_addr)?;
+        only_loopback("--admin-addr", self.process.admin_addr)
+    }
+}
+
+fn only_loopback(flag: &str, address: SocketAddr) -> Result<(), Failure> {
+    if address.ip().is_loopback() {
+        return Ok(());
+    }
+    let sentence =
+        format!("{flag} {address} can be reached from outside and no keys are configured; use 127.0.0.1");
+    Err(Failure::usage(sentence))
+}
+
+fn as_text<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&duration_text(*duration))
 }
 
 #[cfg(test)]
@@ -106,13 +109,10 @@ mod tests {
 
     #[test]
     fn only_loopback_is_served_without_keys() {
-        let listeners = |api: &str| Listeners {
-            ingest_addr: "127.0.0.1:0".parse().expect("good"),
-            api_addr: api.parse().expect("good"),
-            admin_addr: "[::1]:0".parse().expect("good"),
-        };
-        assert!(listeners("127.0.0.1:7080").only_loopback().is_ok());
-        let refused = listeners("0.0.0.0:7080").only_loopback().expect_err("reachable");
-        assert!(refused.sentence.contains("--api-addr 0.0.0.0:7080"));
+        let address = |text: &str| text.parse().expect("an address");
+        assert!(only_loopback("--api-addr", address("127.0.0.1:7080")).is_ok());
+        assert!(only_loopback("--api-addr", address("[::1]:0")).is_ok());
+        let refused = only_loopback("--api-addr", address("0.0.0.0:7080")).expect_err("reachable");
+        assert!(refused.sentence.contains("--api-addr 0.0.0.0:7080"), "{refused}");
     }
 }

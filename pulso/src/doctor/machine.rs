@@ -8,7 +8,6 @@ use pulso_domain::time::Instant;
 use pulso_platform::service::clock::Clock;
 
 use super::Finding;
-use crate::dev::settings::Listeners;
 
 /// A clock before this has not been set: Pulso did not exist. 2025-01-01T00:00:00Z.
 const CLOCK_SECONDS_MIN: i64 = 1_735_689_600;
@@ -77,12 +76,8 @@ fn existing_parent(path: &Path) -> PathBuf {
     absolute.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(Path::new("/")).to_owned()
 }
 
-/// Each address must be free.
-pub(super) fn ports(listeners: &Listeners) -> Vec<Finding> {
-    listeners.each().iter().map(|(name, address)| port(name, *address)).collect()
-}
-
-fn port(name: &str, address: SocketAddr) -> Finding {
+/// The address must be free.
+pub(super) fn port(name: &str, address: SocketAddr) -> Finding {
     let check = format!("port {name}");
     let detail = |what: &dyn std::fmt::Display| format!("{address}: {what}");
     match TcpListener::bind(address) {

@@ -5,24 +5,30 @@
 mod folder;
 mod machine;
 
-use std::path::PathBuf;
+use std::net::SocketAddr;
 
+use pulso_platform::service::settings::{ApiListener, DataSettings, IngestListener};
 use serde_json::{Value, json};
 
 use crate::cli::exit::{Exit, Outcome};
 use crate::cli::output::{self, Format};
-use crate::dev::settings::Listeners;
 
 /// Flags of `pulso doctor`.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:\n  pulso doctor\n  pulso doctor --data-dir /var/lib/pulso --output json")]
 pub struct DoctorArgs {
     /// The data folder.
-    #[arg(long, env = "PULSO_DATA_DIR", value_name = "FOLDER", default_value = "./pulso-data")]
-    pub data_dir: PathBuf,
-    /// The addresses that a server would listen on.
     #[command(flatten)]
-    pub listeners: Listeners,
+    pub data: DataSettings,
+    /// Where a server would take pulses.
+    #[command(flatten)]
+    pub ingest: IngestListener,
+    /// Where a server would have its API.
+    #[command(flatten)]
+    pub api: ApiListener,
+    /// Address of metrics and health
+    #[arg(long, env = "PULSO_ADMIN_ADDR", value_name = "IP:PORT", default_value = "127.0.0.1:7090")]
+    pub admin_addr: SocketAddr,
 }
 
 /// What a look at one thing found.
@@ -56,9 +62,12 @@ impl Finding {
 /// # Errors
 /// When stdout cannot be written.
 pub fn run(args: &DoctorArgs, format: Format) -> Outcome {
-    let mut findings = vec![machine::clock(&args.data_dir), machine::disk(&args.data_dir)];
-    findings.extend(machine::ports(&args.listeners));
-    findings.extend(folder::look(&args.data_dir));
+    let data_dir = &args.data.data_dir;
+    let mut findings = vec![machine::clock(data_dir), machine::disk(data_dir)];
+    findings.push(machine::port("ingest", args.ingest.ingest_addr));
+    findings.push(machine::port("api", args.api.api_addr));
+    findings.push(machine::port("admin", args.admin_addr));
+    findings.extend(folder::look(data_dir));
     let list: Vec<Value> = findings.iter().map(Finding::to_json).collect();
     let document = json!({ "findings": list });
     output::rows(format, &document, &list, &["state", "check", "detail", "mend"])?;

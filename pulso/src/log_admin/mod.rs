@@ -4,7 +4,6 @@
 mod resume;
 mod status;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use pulso_ingestor_consumer::admin::{Actor, AdminError, request_rewind};
@@ -13,6 +12,7 @@ use pulso_ingestor_consumer::fold::partition::{FoldConfig, FoldRules};
 use pulso_ingestor_consumer::pipeline::ConsumerConfig;
 use pulso_platform::log::Log;
 use pulso_platform::service::clock::Clock;
+use pulso_platform::service::settings::DataSettings;
 use serde_json::json;
 
 use crate::cli::exit::{Exit, Failure, Outcome};
@@ -31,14 +31,6 @@ pub enum LogCommand {
     Resume(ResumeArgs),
 }
 
-/// The data folder of an offline command.
-#[derive(clap::Args, Clone, Debug)]
-pub struct Folder {
-    /// The data folder; no server may hold it.
-    #[arg(long, env = "PULSO_DATA_DIR", value_name = "FOLDER", default_value = "./pulso-data")]
-    pub data_dir: PathBuf,
-}
-
 /// Flags of `pulso log status`.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
@@ -50,7 +42,7 @@ Examples:
 pub struct StatusArgs {
     /// Which folder.
     #[command(flatten)]
-    pub folder: Folder,
+    pub folder: DataSettings,
     /// Where the server is, when one holds the folder.
     #[command(flatten)]
     pub server: ApiAddress,
@@ -73,7 +65,7 @@ pub struct RewindArgs {
     pub to: u64,
     /// Which folder.
     #[command(flatten)]
-    pub folder: Folder,
+    pub folder: DataSettings,
 }
 
 /// Flags of `pulso log resume`.
@@ -98,7 +90,7 @@ pub struct ResumeArgs {
     pub note: String,
     /// Which folder.
     #[command(flatten)]
-    pub folder: Folder,
+    pub folder: DataSettings,
 }
 
 /// Does it.

@@ -1,0 +1,51 @@
+//! Readiness of a server in one process: whether its log takes records, and which partitions are halted.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pulso_ingestor_consumer::halts::Halts;
+use pulso_platform::log::Log;
+use pulso_platform::service::health::{Health, Part};
+use pulso_platform::service::tasks::TaskError;
+use tokio_util::sync::CancellationToken;
+
+/// How late `/readyz` may be.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// What is looked at.
+pub(super) struct Watch {
+    pub(super) log: Arc<dyn Log>,
+    pub(super) halts: Arc<Halts>,
+    pub(super) health: Health,
+}
+
+impl Watch {
+    /// Looks until told to stop.
+    pub(super) async fn run(self, stop: CancellationToken) -> Result<(), TaskError> {
+        let log = self.health.part("log");
+        let partitions: Vec<Part> = (0..self.log.layout().partitions)
+            .map(|partition| self.health.part(format!("partition-{partition}")))
+            .collect();
+        loop {
+            self.look(&log, &partitions);
+            if tokio::time::timeout(LOOK_EVERY, stop.cancelled()).await.is_ok() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn look(&self, log: &Part, partitions: &[Part]) {
+        if self.log.is_appendable() {
+            log.ready();
+        } else {
+            log.not_ready("takes no records now; make room on the disk");
+        }
+        let halted = self.halts.list();
+        for (number, part) in (0..).zip(partitions) {
+            match halted.iter().find(|(partition, _)| *partition == number) {
+                Some((_, reason)) => part.not_ready(format!("halted: {reason}")),
+                None => part.ready(),
+            }
+        }
+    }
+}

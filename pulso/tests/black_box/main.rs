@@ -1,0 +1,6 @@
+//! The real binary from outside, as its users have it: every test starts its own server on port 0 over its own folder.
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod commands;
