@@ -5,9 +5,11 @@
 mod accounting;
 mod bad_input;
 mod bad_message;
+mod embedded;
 mod failing_log;
 mod fixture;
 mod forwarding;
+mod http2;
 mod listener;
 mod overload;
 mod sending;
