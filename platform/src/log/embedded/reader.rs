@@ -54,24 +54,35 @@ impl EmbeddedReader {
         Ok(Self { shared: Arc::clone(shared), wanted, at, stream: None, faults: VecDeque::new() })
     }
 
-    /// Reads on until there is enough for one poll, or nothing more.
-    fn read(&mut self, end: &Point, records: &mut Vec<LogRecord>) -> Result<(), LogError> {
+    /// Reads on until there is enough for one poll, or nothing more, or a fault: what was read before it is handed out
+    /// first.
+    fn read(&mut self, end: &Point, records: &mut Vec<LogRecord>) {
         let (mut handed_out, mut passed) = (0, 0);
         while self.at.place() < end.place()
             && handed_out < POLL_BYTES
             && passed < SKIP_BYTES
             && self.faults.is_empty()
         {
-            let Some(limit) = self.limit(end)? else { continue };
-            match self.read_group(limit, records) {
+            match self.read_next(end, records) {
                 Ok((group_bytes, value_bytes)) => {
                     passed += group_bytes;
                     handed_out += value_bytes;
                 }
-                Err(flaw) => self.step_over(flaw, end)?,
+                Err(error) => self.faults.push_back(error),
             }
         }
-        Ok(())
+    }
+
+    /// Reads one group, or moves over a border or a damaged place.
+    fn read_next(&mut self, end: &Point, records: &mut Vec<LogRecord>) -> Result<(u64, usize), LogError> {
+        let Some(limit) = self.limit(end)? else { return Ok((0, 0)) };
+        match self.read_group(limit, records) {
+            Ok(read) => Ok(read),
+            Err(flaw) if flaw.is_transient() => {
+                Err(flaw.into_error(&self.shared.segments.path(self.at.segment), None))
+            }
+            Err(flaw) => self.step_over(flaw, end).map(|()| (0, 0)),
+        }
     }
 
     /// How far the segment may be read; `None` after moving to the next one.
@@ -108,17 +119,19 @@ impl EmbeddedReader {
         stream.check_padding(&group)?;
         let mut handed_out = 0;
         for (entry, value_at) in group.entries() {
-            if self.wanted[entry.partition as usize] != Some(entry.offset) {
+            let wanted = self.wanted[entry.partition as usize];
+            if wanted.is_none_or(|wanted| wanted > entry.offset) {
                 continue;
             }
+            // The table is proven, so damage of a value concerns this partition alone.
             match stream.value(&group, &entry, value_at) {
-                Ok(value) => {
+                Ok(value) if wanted == Some(entry.offset) => {
                     handed_out += value.len();
                     self.wanted[entry.partition as usize] = Some(entry.offset + 1);
                     records.push(record(&group, &entry, value));
                 }
-                // The table is proven, so the damage concerns this partition alone.
-                Err(flaw) => self.halt(entry.partition, flaw),
+                Ok(_) => self.halt(&entry_range(&entry), Flaw::new(group.byte, "offsets are missing before")),
+                Err(flaw) => self.halt(&entry_range(&entry), flaw),
             }
         }
         self.at = next;
@@ -126,22 +139,25 @@ impl EmbeddedReader {
         Ok((group.header.group_bytes(), handed_out))
     }
 
-    fn halt(&mut self, partition: u32, flaw: Flaw) {
-        self.wanted[partition as usize] = None;
-        self.faults.push_back(flaw.into_error(&self.shared.segments.path(self.at.segment), Some(partition)));
+    /// Hands out no more of a partition, and says which offsets cannot be read.
+    fn halt(&mut self, lost: &LostOffsets, flaw: Flaw) {
+        self.wanted[lost.partition as usize] = None;
+        let path = self.shared.segments.path(self.at.segment);
+        let LostOffsets { partition, from, to } = *lost;
+        let detail = format!("{}; offsets {from} to {to} of partition {partition} are lost", flaw.what());
+        let place = format!("{} byte {}", path.display(), flaw.byte);
+        tracing::error!(place, partition, detail, "the log is damaged");
+        self.faults.push_back(LogError::Damaged { place, partition: Some(partition), detail });
     }
 
     /// Goes on behind a damaged group: partitions that have records between here and there halt.
     fn step_over(&mut self, flaw: Flaw, end: &Point) -> Result<(), LogError> {
-        let path = self.shared.segments.path(self.at.segment);
         let behind = self.shared.segments.after(&self.at)?.filter(|point| point.place() < end.place());
         let behind = behind.unwrap_or_else(|| end.clone());
-        let detail = flaw.detail;
-        tracing::error!(path = %path.display(), byte = flaw.byte, detail, "the log is damaged");
-        for partition in 0..self.wanted.len() {
-            if self.wanted[partition].is_some_and(|next| next < behind.next_offsets[partition]) {
-                let number = u32::try_from(partition).expect("partitions are counted in 32 bits");
-                self.halt(number, Flaw::new(flaw.byte, detail));
+        for (partition, to) in (0..).zip(&behind.next_offsets) {
+            if let Some(from) = self.wanted[partition as usize].filter(|next| next < to) {
+                let lost = LostOffsets { partition, from, to: to - 1 };
+                self.halt(&lost, Flaw::new(flaw.byte, flaw.detail));
             }
         }
         self.at = behind;
@@ -159,7 +175,7 @@ impl LogReader for EmbeddedReader {
                 return Err(fault);
             }
             let (end, _) = self.shared.durable();
-            self.read(&end, &mut records)?;
+            self.read(&end, &mut records);
             if !records.is_empty() {
                 return Ok(records);
             }
@@ -174,6 +190,17 @@ impl LogReader for EmbeddedReader {
             }
         }
     }
+}
+
+/// What a partition cannot hand out: both offsets included.
+struct LostOffsets {
+    partition: u32,
+    from: u64,
+    to: u64,
+}
+
+const fn entry_range(entry: &Entry) -> LostOffsets {
+    LostOffsets { partition: entry.partition, from: entry.offset, to: entry.offset }
 }
 
 fn record(group: &Group, entry: &Entry, value: bytes::Bytes) -> LogRecord {

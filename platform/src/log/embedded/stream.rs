@@ -92,11 +92,27 @@ impl Flaw {
         self
     }
 
+    /// Whether the system refused to read although the bytes may be good: a lack of file handles, say.
+    pub(super) fn is_transient(&self) -> bool {
+        let errno = self.source.as_ref().and_then(io::Error::raw_os_error);
+        errno.is_some_and(|errno| errno != rustix::io::Errno::IO.raw_os_error())
+    }
+
+    /// What was found, in words.
+    pub(super) fn what(&self) -> String {
+        self.source.as_ref().map_or_else(|| self.detail.into(), |source| format!("{}: {source}", self.detail))
+    }
+
     /// As an error that names the place.
     pub(super) fn into_error(self, path: &Path, partition: Option<u32>) -> LogError {
-        let detail =
-            self.source.map_or_else(|| self.detail.into(), |source| format!("{}: {source}", self.detail));
-        LogError::Damaged { place: format!("{} byte {}", path.display(), self.byte), partition, detail }
+        let place = format!("{} byte {}", path.display(), self.byte);
+        let detail = self.what();
+        match self.source {
+            Some(source) if source.raw_os_error() != Some(rustix::io::Errno::IO.raw_os_error()) => {
+                LogError::Io { doing: format!("read {place}"), source }
+            }
+            _ => LogError::Damaged { place, partition, detail },
+        }
     }
 }
 
