@@ -7,6 +7,7 @@
 #[cfg(test)]
 pub(crate) mod conformance;
 pub mod embedded;
+pub mod metrics;
 
 use std::time::Duration;
 

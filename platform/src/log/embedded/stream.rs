@@ -8,6 +8,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use bytes::Bytes;
+use rustix::io::Errno;
 
 use super::format::{
     ENTRY_BYTES, Entry, GROUP_HEADER_BYTES, GroupHeader, claimed_digest, table_matches, value_digest,
@@ -92,10 +93,11 @@ impl Flaw {
         self
     }
 
-    /// Whether the system refused to read although the bytes may be good: a lack of file handles, say.
+    /// Whether the system refused to read although the bytes may be good: a lack of file handles, say. A sector that
+    /// cannot be read and a file that is gone are damage.
     pub(super) fn is_transient(&self) -> bool {
-        let errno = self.source.as_ref().and_then(io::Error::raw_os_error);
-        errno.is_some_and(|errno| errno != rustix::io::Errno::IO.raw_os_error())
+        let errno = self.source.as_ref().and_then(io::Error::raw_os_error).map(Errno::from_raw_os_error);
+        errno.is_some_and(|errno| errno != Errno::IO && errno != Errno::NOENT)
     }
 
     /// What was found, in words.
@@ -106,11 +108,9 @@ impl Flaw {
     /// As an error that names the place.
     pub(super) fn into_error(self, path: &Path, partition: Option<u32>) -> LogError {
         let place = format!("{} byte {}", path.display(), self.byte);
-        let detail = self.what();
+        let (detail, is_transient) = (self.what(), self.is_transient());
         match self.source {
-            Some(source) if source.raw_os_error() != Some(rustix::io::Errno::IO.raw_os_error()) => {
-                LogError::Io { doing: format!("read {place}"), source }
-            }
+            Some(source) if is_transient => LogError::Io { doing: format!("read {place}"), source },
             _ => LogError::Damaged { place, partition, detail },
         }
     }

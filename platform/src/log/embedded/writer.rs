@@ -19,6 +19,9 @@ use super::point::Point;
 use super::queue::{Batch, Taken};
 use super::recovery::Closed;
 use super::shared::Shared;
+use crate::log::metrics::{
+    LOG_FAILED_GROUPS_TOTAL, LOG_GROUPS_TOTAL, LOG_RECORDS_TOTAL, LOG_SYNC_SECONDS, LOG_VALUE_BYTES_TOTAL,
+};
 use crate::log::{Appended, LogError};
 use crate::service::clock::Clock;
 
@@ -173,7 +176,10 @@ impl Writer {
         let disk = &self.settings.disk;
         let parts = [&self.head[..], &self.batch.values];
         disk.write_at(&self.file, parts, self.at.byte).map_err(Failure::Write)?;
-        disk.sync(&self.file).map_err(Failure::Sync)
+        let began = Instant::now();
+        disk.sync(&self.file).map_err(Failure::Sync)?;
+        metrics::histogram!(LOG_SYNC_SECONDS).record(began.elapsed().as_secs_f64());
+        Ok(())
     }
 
     fn publish(&mut self, next: Point) {
@@ -184,6 +190,9 @@ impl Writer {
 
     /// Answers the batch with the offsets that the group was given.
     fn answer(&mut self) {
+        metrics::counter!(LOG_GROUPS_TOTAL).increment(1);
+        metrics::counter!(LOG_RECORDS_TOTAL).increment(self.batch.lines.len() as u64);
+        metrics::counter!(LOG_VALUE_BYTES_TOTAL).increment(self.batch.values.len() as u64);
         let generation = self.shared.layout.generation;
         let table = self.head[GROUP_HEADER_BYTES..].chunks_exact(ENTRY_BYTES).map(Entry::decode);
         for (line, entry) in self.batch.lines.drain(..).zip(table) {
@@ -204,6 +213,7 @@ impl Writer {
             Failure::Sync(error) => (error, true),
         };
         tracing::error!(%error, written, segment = self.at.segment, byte = self.at.byte, "a log write failed");
+        metrics::counter!(LOG_FAILED_GROUPS_TOTAL).increment(1);
         self.health = Health::Uncut;
         let cut = self.cut_back();
         if let Err(error) = &cut {

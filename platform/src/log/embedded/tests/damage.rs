@@ -238,3 +238,37 @@ fn a_locked_newer_or_unreadable_folder_is_refused_with_one_sentence() {
     fs::write(&meta, "a file").unwrap();
     assert!(matches!(EmbeddedLog::open(nowhere).err(), Some(LogError::Io { .. })));
 }
+
+#[test]
+fn a_reader_begun_behind_the_lost_offsets_reads_to_the_end() {
+    let (folder, expected) = closed_log();
+    let (begins, _) = groups(folder.path(), 1)[2];
+    flip(&folder.path().join("g1/00000000000000000001.log"), begins + 64 + 24, 0x01);
+    let log = open(&config(&folder));
+    let (records, faults) = hand_out(&*log);
+    let [LogError::Damaged { partition: Some(partition), detail, .. }] = &faults[..] else {
+        panic!("{faults:?}")
+    };
+    let handed_out = records.keys().filter(|(of, _)| of == partition).count() as u64;
+    assert!(
+        detail.ends_with(&format!("offsets {handed_out} to {handed_out} of partition {partition} are lost"))
+    );
+    let rest = crate::log::conformance::read_all(&*log, &[(*partition, handed_out + 1)]);
+    assert!(!rest.is_empty());
+    assert!(rest.iter().all(|record| expected[&(record.partition, record.offset)] == *record));
+}
+
+#[test]
+fn g10_a_segment_that_vanishes_under_an_open_log_halts_what_it_held() {
+    let (folder, expected) = closed_log();
+    let log = open(&config(&folder));
+    fs::remove_file(folder.path().join("g1/00000000000000000001.log")).unwrap();
+    let (records, faults) = hand_out(&*log);
+    assert!(faults.iter().all(|fault| matches!(fault, LogError::Damaged { partition: Some(_), .. })));
+    assert!(records.iter().all(|(at, record)| expected.get(at) == Some(record)));
+    for (partition, _) in expected.keys().filter(|at| !records.contains_key(at)) {
+        let names_it = |fault: &LogError| matches!(fault, LogError::Damaged { partition: Some(p), .. } if p == partition);
+        assert!(faults.iter().any(names_it));
+    }
+    assert!(append(&*log, 0, b"goes on").is_ok());
+}
