@@ -3,3 +3,4 @@
 //! In flow order: a [`catalog`] document says what things cost.
 
 pub mod catalog;
+pub mod rate;

@@ -51,7 +51,8 @@ impl Node {
     pub(super) fn from_yaml(text: &str) -> Result<Self, serde_saphyr::Error> {
         // A bill's catalog may have tens of thousands of prices; the size of the text itself is bounded before.
         let budget = serde_saphyr::budget! { max_nodes: 4_000_000, max_events: 16_000_000 };
-        let options = serde_saphyr::options! { budget: budget, with_snippet: false };
+        // Only `true` and `false` are booleans: a region called `no` is a text.
+        let options = serde_saphyr::options! { budget: budget, strict_booleans: true, with_snippet: false };
         serde_saphyr::from_str_with_options::<Yaml>(text, options).map(Yaml::into_node)
     }
 
