@@ -1,8 +1,9 @@
 //! The embedded log: one append-only stream of segment files for all partitions of a generation, one writer that makes
 //! whole groups of records durable by one fsync, and readers that see only what is durable.
 //!
-//! [`format`] says what the bytes are, [`recovery`] what is believed of them at a start, [`writer`] how they get there
-//! and what a failed write means, [`reader`] how they are handed out. `docs/adr` says why it is one stream.
+//! One stream for all partitions, since one fsync then pays for all of them. `format` says what the bytes are, `recovery`
+//! what is believed of them at a start, `writer` how they get there and what a failed write means, `reader` how they are
+//! handed out.
 
 mod creation;
 mod cuts;
