@@ -8,7 +8,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::cli::exit::{Exit, Failure, Outcome};
 use crate::cli::output::Format;
-use crate::{audit, dev, doctor, import, log_admin, read, send};
+use crate::{audit, demo, dev, doctor, import, log_admin, read, send};
 
 /// Usage metering and billing: pulses in, exact charges out.
 ///
@@ -38,6 +38,8 @@ Examples:
 pub enum Command {
     /// Runs every role in one process, on a data folder.
     Dev(dev::DevArgs),
+    /// Runs `dev` on a fresh folder, filled with a sample bill.
+    Demo(demo::DemoArgs),
     /// Sends pulses from a file by gRPC.
     Send(send::SendArgs),
     /// Imports another system's data.
@@ -90,6 +92,7 @@ fn run(cli: Cli) -> Outcome {
     let format = cli.output;
     match cli.command {
         Command::Dev(args) => dev::run(&args),
+        Command::Demo(args) => demo::run(args, format),
         Command::Audit(args) => audit::run(&args, format),
         Command::Log(command) => log_admin::run(&command, format),
         Command::Doctor(args) => doctor::run(&args, format),

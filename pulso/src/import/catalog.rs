@@ -13,6 +13,8 @@ use crate::client::rest::entries;
 const VALID_FROM: &str = "1970-01-01T00:00:00Z";
 /// Entries of one document: keeps it well under the API's bound on a body.
 const ENTRIES_MAX: usize = 1000;
+/// Most bytes of a name in the catalog.
+pub const TITLE_BYTES_MAX: usize = 512;
 /// The service categories of FOCUS; anything else is `Other`.
 const SERVICE_CATEGORIES: [&str; 19] = [
     "AI and Machine Learning",
@@ -187,7 +189,7 @@ impl Existing {
 
 fn sku_entry(product_sku: &str, sku: &Sku) -> Value {
     let known = SERVICE_CATEGORIES.iter().find(|category| **category == sku.service_category);
-    let or_sku = |text: &str| if text.is_empty() { sku.sku_name.clone() } else { text.to_owned() };
+    let or_sku = |text: &str| title(if text.is_empty() { &sku.sku_name } else { text });
     json!({
         "product_sku": product_sku,
         "name": or_sku(&sku.description),
@@ -196,6 +198,12 @@ fn sku_entry(product_sku: &str, sku: &Sku) -> Value {
         "use_unit": sku.use_unit,
         "aggregation": "sum",
     })
+}
+
+/// A text as the catalog takes it: bounded, without control characters.
+fn title(text: &str) -> String {
+    let end = text.floor_char_boundary(TITLE_BYTES_MAX);
+    text[..end].chars().map(|character| if character.is_control() { ' ' } else { character }).collect()
 }
 
 fn text(entry: &Value, name: &str) -> String {

@@ -9,6 +9,7 @@ use pulso_domain::time::Instant;
 use pulso_domain::window::{Level, Window};
 use pulso_proto::v1;
 
+use super::catalog::TITLE_BYTES_MAX;
 use super::exact::{Exact, ExactError};
 use super::identity;
 use crate::cli::exit::Failure;
@@ -242,6 +243,7 @@ impl Columns {
             tags: std::collections::HashMap::new(),
         };
         sendable(&pulse)?;
+        keepable(tenant_name)?;
         Ok(Row {
             tenant_name: tenant_name.to_owned(),
             sku_name: sku_name.to_owned(),
@@ -283,6 +285,17 @@ fn amount(text: &str, negative: Skip) -> Result<Quantity, Skip> {
 fn instant(text: &str) -> Option<Instant> {
     let with_zone: Cow<'_, str> = format!("{text}Z").into();
     Instant::parse_rfc3339(text).or_else(|| Instant::parse_rfc3339(&with_zone))
+}
+
+/// The original name is kept in the catalog, which bounds it.
+fn keepable(tenant_name: &str) -> Result<(), Skip> {
+    if tenant_name.len() > TITLE_BYTES_MAX {
+        return Err(Skip::Pulse(Reason::FieldTooLong));
+    }
+    if tenant_name.chars().any(char::is_control) {
+        return Err(Skip::Pulse(Reason::InvalidText));
+    }
+    Ok(())
 }
 
 /// Applies the server's own checks here, so that what cannot be sent is told with the file's rows.
