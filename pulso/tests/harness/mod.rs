@@ -84,7 +84,6 @@ pub(crate) struct Server {
     ready: Value,
     stdout: Receiver<String>,
     stderr: PathBuf,
-    data_dir: PathBuf,
 }
 
 impl Server {
@@ -135,7 +134,7 @@ impl Server {
         match stdout.recv_timeout(WAIT_MAX) {
             Ok(line) => {
                 let ready = serde_json::from_str(&line).unwrap_or_else(|_| panic!("no ready line: {line:?}"));
-                Ok(Self { child, ready, stdout, stderr, data_dir: data_dir.to_owned() })
+                Ok(Self { child, ready, stdout, stderr })
             }
             Err(RecvTimeoutError::Timeout) => {
                 let _ = child.kill();
@@ -158,11 +157,6 @@ impl Server {
         self.ready[listener].as_str().expect("the ready line has it")
     }
 
-    /// Its data folder.
-    pub(crate) fn data_dir(&self) -> &Path {
-        &self.data_dir
-    }
-
     /// Its process id.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
@@ -171,11 +165,6 @@ impl Server {
     /// What it logged so far.
     pub(crate) fn stderr(&self) -> String {
         read(&self.stderr)
-    }
-
-    /// The next line of its stdout; `None` once it has ended.
-    pub(crate) fn next_line(&self) -> Option<String> {
-        self.stdout.recv_timeout(WAIT_MAX).ok()
     }
 
     /// Runs a client command against this server.
