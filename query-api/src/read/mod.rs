@@ -1,0 +1,12 @@
+//! Reading what was folded: synchronous, without HTTP. [`sources`] says from where, the others answer one question each.
+
+pub(crate) mod catalog;
+pub(crate) mod letters;
+pub(crate) mod position;
+pub(crate) mod pulse;
+pub(crate) mod resources;
+pub(crate) mod sources;
+pub(crate) mod span;
+pub(crate) mod tenants;
+pub(crate) mod usage;
+pub(crate) mod wait;

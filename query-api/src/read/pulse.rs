@@ -1,0 +1,248 @@
+//! The fate of one pulse, by its id or by its position.
+
+use std::collections::BTreeMap;
+
+use pulso_domain::fate::Fate;
+use pulso_domain::position::Position;
+use pulso_domain::pulse::{RawPulse, check};
+use pulso_domain::time::Instant;
+use pulso_ingestor_consumer::archive::Next;
+use pulso_ingestor_consumer::fold::ids::RunShape;
+use pulso_ingestor_consumer::fold::record::{RecordParts, split};
+use pulso_ingestor_consumer::lookup;
+use pulso_proto::walk;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::position::written;
+use super::sources::Sources;
+use crate::problem::{Code, Problem};
+
+/// A pulse as it was sent. Of a dead letter, every field that could be read.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, ToSchema)]
+#[schema(as = Pulse)]
+pub(crate) struct PulseView {
+    /// The id that its client gave it.
+    #[schema(example = "01890a5d-ac96-774b-bcce-b302099a8057")]
+    pub(crate) id: String,
+    /// Whose use.
+    #[schema(example = "acme")]
+    pub(crate) tenant_id: String,
+    /// Of what.
+    #[schema(example = "block-storage")]
+    pub(crate) product_sku: String,
+    /// How much, as decimal text.
+    #[schema(example = "1.5")]
+    pub(crate) used_amount: String,
+    /// The unit of the amount.
+    #[schema(example = "GiB-Hours")]
+    pub(crate) use_unit: String,
+    /// When it happened, by its client's clock.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(format = "date-time", example = "2026-01-31T23:59:59Z", nullable = false)]
+    pub(crate) occurred_at: Option<String>,
+    /// Where it happened.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    #[schema(required = false, example = "br-se1")]
+    pub(crate) region: String,
+    /// What was used.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    #[schema(required = false, example = "volume-17")]
+    pub(crate) resource_id: String,
+    /// Free attributes.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(required = false)]
+    pub(crate) tags: BTreeMap<String, String>,
+}
+
+impl PulseView {
+    /// What can be shown of a pulse's fields, good or not.
+    pub(crate) fn of(raw: &RawPulse<'_>) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let at = raw.occurred_at.and_then(|(seconds, nanos)| Instant::new(seconds, nanos));
+        // A good amount is shown as every other decimal; a bad one as it came.
+        let amount = check(raw).map_or_else(|_| text(raw.used_amount), |pulse| pulse.used_amount.to_string());
+        Self {
+            id: text(raw.id),
+            tenant_id: text(raw.tenant_id),
+            product_sku: text(raw.product_sku),
+            used_amount: amount,
+            use_unit: text(raw.use_unit),
+            occurred_at: at.map(|at| at.to_string()),
+            region: text(raw.region),
+            resource_id: text(raw.resource_id),
+            tags: raw.tags.iter().map(|(key, value)| (text(key), text(value))).collect(),
+        }
+    }
+}
+
+/// What became of a pulse.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, ToSchema)]
+#[schema(as = PulseFate)]
+pub(crate) struct PulseFate {
+    /// `pending` is in the log and not folded yet.
+    #[schema(value_type = FateWord)]
+    pub(crate) fate: &'static str,
+    /// Where it stands, as `generation:partition:offset:index`.
+    #[schema(example = "1:3:1024:17")]
+    pub(crate) position: String,
+    /// Of a duplicate and a conflict: where the counted one stands.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "1:3:980:2", nullable = false)]
+    pub(crate) first_position: Option<String>,
+    /// Of a dead letter: why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "INVALID_AMOUNT", nullable = false)]
+    pub(crate) reason: Option<&'static str>,
+    /// The pulse.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub(crate) pulse: Option<PulseView>,
+}
+
+/// The words for what became of a pulse.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(as = Fate)]
+#[expect(dead_code, reason = "only its schema is used")]
+pub(crate) enum FateWord {
+    /// Part of its tenant's totals.
+    Counted,
+    /// The same id and payload stand at an earlier position.
+    Duplicate,
+    /// The same id stands at an earlier position with another payload.
+    Conflict,
+    /// Kept as a dead letter.
+    DeadLettered,
+    /// In the log and not folded yet.
+    Pending,
+}
+
+/// Which pulse is asked for.
+#[derive(Clone, Copy)]
+pub(crate) struct PulseName<'a> {
+    /// Whose.
+    pub(crate) tenant_id: &'a str,
+    /// Its id.
+    pub(crate) id: &'a str,
+}
+
+impl PulseName<'_> {
+    fn is(&self, raw: &RawPulse<'_>) -> bool {
+        raw.tenant_id == self.tenant_id.as_bytes() && raw.id == self.id.as_bytes()
+    }
+}
+
+fn unknown() -> Problem {
+    Problem::new(
+        Code::PulseNotFound,
+        "it is not folded yet, has expired, or was never held; ?wait_for= waits",
+    )
+}
+
+impl Sources {
+    /// The counted pulse of an id, or its dead letter where nothing else exists.
+    pub(crate) fn pulse_by_id(&self, name: PulseName<'_>) -> Result<PulseFate, Problem> {
+        let partition = self.partition_of(name.tenant_id);
+        let hash = self.hash_key.id_hash(name.tenant_id, name.id);
+        let entry = lookup::find_id(&*self.store, &RunShape::FORMAT, partition, (name.id, hash))?;
+        if let Some(entry) = entry {
+            return self.folded(name, partition, entry.first)?.ok_or_else(unknown);
+        }
+        match self.letter_of(name)? {
+            Some((partition, position)) => self.folded(name, partition, position)?.ok_or_else(unknown),
+            None => Err(unknown()),
+        }
+    }
+
+    /// The fate of the copy at a position.
+    pub(crate) fn pulse_at(
+        &self,
+        name: PulseName<'_>,
+        partition: u32,
+        position: Position,
+    ) -> Result<PulseFate, Problem> {
+        if position.rank.generation() != self.log.layout().generation {
+            return Err(unknown());
+        }
+        let state = lookup::load_state(&*self.store, partition)?;
+        let offset = position.rank.offset();
+        let skipped = |gap: &pulso_proto::v1::Gap| (gap.from..gap.to).contains(&offset);
+        if state.as_ref().is_some_and(|state| state.gaps.iter().any(skipped)) {
+            return Err(Problem::new(
+                Code::PulseNotFound,
+                "its record was skipped by an operator; see /v1/ledger",
+            ));
+        }
+        if state.is_some_and(|state| position.rank < state.rank()) {
+            return self.folded(name, partition, position)?.ok_or_else(unknown);
+        }
+        self.pending(name, partition, position)?.ok_or_else(unknown)
+    }
+
+    /// The fate of a folded pulse, if it is the one asked for.
+    fn folded(
+        &self,
+        name: PulseName<'_>,
+        partition: u32,
+        position: Position,
+    ) -> Result<Option<PulseFate>, Problem> {
+        let mut found = None;
+        self.archive().visit_records(partition, &[position.rank], position, &mut |archived| {
+            if archived.position == position {
+                let raw = walk::pulse(archived.bytes).unwrap_or_default();
+                found = name.is(&raw).then(|| answer(partition, position, archived.fate, &raw));
+            }
+            Next::Enough
+        })?;
+        Ok(found)
+    }
+
+    /// A pulse that is in the log and not folded yet, if it is the one asked for.
+    fn pending(
+        &self,
+        name: PulseName<'_>,
+        partition: u32,
+        position: Position,
+    ) -> Result<Option<PulseFate>, Problem> {
+        let marks = self.log.watermarks(partition)?;
+        let offset = position.rank.offset();
+        if !(marks.start_offset..marks.end_offset).contains(&offset) {
+            return Ok(None);
+        }
+        let records = self.log.fetch(partition, &[offset])?;
+        let mut parts = RecordParts::default();
+        let Some(record) = records.first().filter(|record| split(&record.value, &mut parts).is_ok()) else {
+            return Ok(None);
+        };
+        debug_assert_eq!(record.offset, offset);
+        let bytes = parts.pulses.get(position.index as usize);
+        let raw = bytes.and_then(|bytes| walk::pulse(bytes).ok()).filter(|raw| name.is(raw));
+        Ok(raw.map(|raw| PulseFate {
+            fate: "pending",
+            position: written(partition, position),
+            first_position: None,
+            reason: None,
+            pulse: Some(PulseView::of(&raw)),
+        }))
+    }
+}
+
+fn answer(partition: u32, position: Position, fate: Fate, raw: &RawPulse<'_>) -> PulseFate {
+    let first = match fate {
+        Fate::Duplicate { first } | Fate::Conflict { first } => Some(written(partition, first)),
+        Fate::Counted | Fate::DeadLettered(_) => None,
+    };
+    let reason = match fate {
+        Fate::DeadLettered(reason) => Some(reason.code()),
+        Fate::Conflict { .. } => Some(pulso_domain::reason::Reason::IdConflict.code()),
+        Fate::Counted | Fate::Duplicate { .. } => None,
+    };
+    PulseFate {
+        fate: fate.as_str(),
+        position: written(partition, position),
+        first_position: first,
+        reason,
+        pulse: Some(PulseView::of(raw)),
+    }
+}

@@ -1,0 +1,8 @@
+//! One file for each thing that is asked for: its parameters, its answer, its handler.
+
+pub(crate) mod dead_letters;
+pub(crate) mod ledger;
+pub(crate) mod pages;
+pub(crate) mod pulses;
+pub(crate) mod tenants;
+pub(crate) mod usage;

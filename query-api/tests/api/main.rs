@@ -1,0 +1,10 @@
+//! The API over its real router: every good path, every bad input, on an embedded log and a store in memory.
+
+mod bad_input;
+mod document;
+mod fixture;
+mod operations;
+mod paging;
+mod serving;
+mod usage;
+mod waiting;
