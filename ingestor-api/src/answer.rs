@@ -44,8 +44,7 @@ fn rejected_body(rejection: &Rejection) -> usize {
 /// second, and so on, `first_run` is where each share begins.
 pub(crate) fn encode(plan: &Plan, runs: &[Run], first_run: &[u32]) -> Bytes {
     let mut out = Vec::with_capacity(plan.answer_bytes);
-    let mut cursors: Vec<Cursor> =
-        first_run.iter().map(|run| Cursor { run: *run as usize, done: 0 }).collect();
+    let mut cursors: Vec<Cursor> = first_run.iter().map(|run| Cursor::new(*run as usize)).collect();
     for segment in &plan.segments {
         match *segment {
             Segment::Rejected { rejection, pulses } => {
@@ -63,24 +62,32 @@ pub(crate) fn encode(plan: &Plan, runs: &[Run], first_run: &[u32]) -> Bytes {
 struct Cursor {
     run: usize,
     done: u32,
+    /// The result of the run's pulses, once the first of them is written.
+    receipt: Option<Receipt>,
 }
 
 impl Cursor {
+    const fn new(run: usize) -> Self {
+        Self { run, done: 0, receipt: None }
+    }
+
     fn put(&mut self, out: &mut Vec<u8>, runs: &[Run], mut pulses: u32) {
         while pulses > 0 {
             let run = &runs[self.run];
             let now = pulses.min(run.pulses - self.done);
             match run.outcome {
                 Outcome::Stored { at, first_index } => {
-                    let start = Receipt::new(at.generation, at.partition, at.offset);
-                    start.put_run(out, first_index + self.done, now);
+                    let receipt = self
+                        .receipt
+                        .get_or_insert_with(|| Receipt::new(at.generation, at.partition, at.offset));
+                    receipt.put_run(out, first_index + self.done, now);
                 }
                 Outcome::Pending | Outcome::NotStored | Outcome::Unknown => put_unknown(out, now),
             }
             pulses -= now;
             self.done += now;
             if self.done == run.pulses {
-                (self.run, self.done) = (self.run + 1, 0);
+                *self = Self::new(self.run + 1);
             }
         }
     }
@@ -111,7 +118,7 @@ impl Receipt {
     }
 
     /// Writes the results of `pulses` pulses from this index on.
-    fn put_run(mut self, out: &mut Vec<u8>, first: u32, pulses: u32) {
+    fn put_run(&mut self, out: &mut Vec<u8>, first: u32, pulses: u32) {
         let place = Self::HEAD + self.fixed;
         let mut index_bytes = usize::MAX;
         for index in first..first + pulses {

@@ -154,26 +154,31 @@ impl<'a> Planner<'a> {
     /// The share that a good pulse belongs to, or why it is not good.
     #[inline]
     fn judge(&mut self, bytes: &'a [u8], rest: usize) -> Result<Result<u32, Rejection>, Malformed> {
-        let measured = match plain::read(bytes) {
-            Some(measured) if self.is_tenant(measured.tenant_id) => measured,
-            _ => match judge_in_full(bytes)? {
-                Ok(measured) => measured,
+        let (measured, known) = match plain::read(bytes).and_then(|measured| self.tenant_of(measured)) {
+            Some(known) => known,
+            None => match judge_in_full(bytes)? {
+                Ok(measured) => (measured, None),
                 Err(rejection) => return Ok(Err(rejection)),
             },
         };
         let checked = self.door.check(&measured).and_then(|()| self.check_unit(&measured));
-        Ok(checked.map(|()| self.share_of_tenant(measured.tenant_id, bytes.len() + rest)))
+        let share = || self.share_of_tenant(measured.tenant_id, bytes.len() + rest);
+        Ok(checked.map(|()| known.unwrap_or_else(share)))
     }
 
+    /// A plain pulse with the share of its tenant, when that is the last one; `None` when it is no tenant.
     #[inline]
-    fn is_tenant(&self, tenant_id: &[u8]) -> bool {
-        self.last_tenant.is_some_and(|(last, _)| last == tenant_id) || is_tenant_id(tenant_id)
+    fn tenant_of(&self, pulse: Measured<'a>) -> Option<(Measured<'a>, Option<u32>)> {
+        match self.last_tenant {
+            Some((last, share)) if last == pulse.tenant_id => Some((pulse, Some(share))),
+            _ => is_tenant_id(pulse.tenant_id).then_some((pulse, None)),
+        }
     }
 
     #[inline]
     fn check_unit(&mut self, pulse: &Measured<'a>) -> Result<(), Rejection> {
         let pair = (pulse.product_sku, pulse.use_unit);
-        if self.last_unit == Some(pair) {
+        if !self.door.knows_units() || self.last_unit == Some(pair) {
             return Ok(());
         }
         self.door.check_unit(pair.0, pair.1)?;
@@ -181,16 +186,10 @@ impl<'a> Planner<'a> {
         Ok(())
     }
 
-    #[inline]
     fn share_of_tenant(&mut self, tenant_id: &'a [u8], rest: usize) -> u32 {
-        match self.last_tenant {
-            Some((last, share)) if last == tenant_id => share,
-            _ => {
-                let share = self.share(partition_of(tenant_id, self.partitions), rest);
-                self.last_tenant = Some((tenant_id, share));
-                share
-            }
-        }
+        let share = self.share(partition_of(tenant_id, self.partitions), rest);
+        self.last_tenant = Some((tenant_id, share));
+        share
     }
 
     #[inline]

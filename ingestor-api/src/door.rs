@@ -86,6 +86,12 @@ impl Door {
         Ok(())
     }
 
+    /// Whether the catalog has any units to check.
+    #[inline]
+    pub(crate) fn knows_units(&self) -> bool {
+        !self.units.is_empty()
+    }
+
     /// Checks the unit against the catalog; a SKU that it does not know takes any.
     pub(crate) fn check_unit(&self, product_sku: &[u8], use_unit: &[u8]) -> Result<(), Rejection> {
         match self.units.get(product_sku) {
