@@ -19,6 +19,8 @@ use crate::refusal::IngestError;
 use crate::settings::{BATCH_PULSES_MAX, PULSE_BYTES_MAX};
 use crate::wire::{bytes_len, put_bytes};
 
+/// The key of `SendPulsesRequest.pulses`: field 1, length-delimited.
+const REQUEST_PULSE_TAG: u8 = 0x0a;
 /// The key of `PulseBatch.pulses`: field 4, length-delimited.
 const RECORD_PULSE_TAG: u8 = 0x22;
 /// The first allocation of a share that is not the request's first; it grows as needed.
@@ -82,17 +84,36 @@ pub(crate) struct Chunk {
 /// What concerns the whole call: the number of pulses, or bytes that are no such message.
 pub(crate) fn read(request: &[u8], door: &Door, partitions: u32) -> Result<Plan, IngestError> {
     let mut planner = Planner::new(door, partitions);
-    let mut fields = Fields::new(request);
     let not_protobuf = |_: Malformed| IngestError::NotProtobuf { field: "request".to_owned() };
-    while let Some((number, value)) = fields.next_field().map_err(not_protobuf)? {
-        match (number, value) {
-            (1, Value::Bytes(pulse)) => planner.pulse(pulse, fields.rest().len())?,
-            (2, Value::Bytes(text)) if std::str::from_utf8(text).is_ok() => {}
-            (1 | 2, _) => return Err(not_protobuf(Malformed)),
-            _ => {}
+    let mut rest = request;
+    while !rest.is_empty() {
+        if let Some((pulse, after)) = split_pulse(rest) {
+            planner.pulse(pulse, after.len())?;
+            rest = after;
+            continue;
         }
+        let mut fields = Fields::new(rest);
+        match fields.next_field().map_err(not_protobuf)? {
+            Some((1, Value::Bytes(pulse))) => planner.pulse(pulse, fields.rest().len())?,
+            Some((2, Value::Bytes(text))) if std::str::from_utf8(text).is_ok() => {}
+            Some((1 | 2, _)) => return Err(not_protobuf(Malformed)),
+            Some(_) | None => {}
+        }
+        rest = fields.rest();
     }
     planner.finish()
+}
+
+/// A pulse of less than 16 KiB in front of the rest, when that is what comes next: nearly always.
+#[inline]
+fn split_pulse(rest: &[u8]) -> Option<(&[u8], &[u8])> {
+    match rest {
+        [REQUEST_PULSE_TAG, length @ 0..0x80, after @ ..] => after.split_at_checked(usize::from(*length)),
+        [REQUEST_PULSE_TAG, low, high @ 0..0x80, after @ ..] => {
+            after.split_at_checked(usize::from(low & 0x7f) | usize::from(*high) << 7)
+        }
+        _ => None,
+    }
 }
 
 struct Planner<'a> {
