@@ -35,6 +35,8 @@ pub struct Failure {
     pub exit: Exit,
     /// What is wrong and how to mend it.
     pub sentence: String,
+    /// Whether a server that is there asks to try again in a moment.
+    pub try_again: bool,
 }
 
 impl Failure {
@@ -59,13 +61,13 @@ impl Failure {
     }
 
     fn new(exit: Exit, sentence: impl fmt::Display) -> Self {
-        Self { exit, sentence: sentence.to_string() }
+        Self { exit, sentence: sentence.to_string(), try_again: false }
     }
 
-    /// Whether the same command may succeed later without anyone's help.
+    /// Whether the same request may succeed in a moment without anyone's help.
     #[must_use]
-    pub fn is_retryable(&self) -> bool {
-        self.exit == Exit::Unavailable
+    pub const fn is_retryable(&self) -> bool {
+        self.try_again
     }
 }
 

@@ -15,7 +15,7 @@ use crate::{audit, demo, dev, doctor, import, log_admin, read, send};
 /// Every flag is also an environment variable: --data-dir is PULSO_DATA_DIR.
 /// Exit codes: 0 ok, 1 failed, 2 usage or configuration, 3 not found, 4 pulses rejected, 5 unavailable.
 #[derive(Parser, Debug)]
-#[command(name = "pulso", version, after_help = EXAMPLES, max_term_width = 110)]
+#[command(name = "pulso", bin_name = "pulso", version, after_help = EXAMPLES, max_term_width = 110)]
 pub struct Cli {
     /// How data is printed on stdout.
     #[arg(short, long, global = true, env = "PULSO_OUTPUT", default_value = "table", value_enum)]

@@ -113,6 +113,26 @@ impl Rest {
     }
 }
 
+/// How long a server that asks for patience gets it.
+const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE_STEP: Duration = Duration::from_millis(100);
+
+/// Does a request again while the server answers that it cannot yet: it is starting, or has much to catch up on.
+///
+/// # Errors
+/// The last failure.
+pub async fn patiently<T>(request: impl AsyncFn() -> Result<T, Failure>) -> Result<T, Failure> {
+    let began = tokio::time::Instant::now();
+    loop {
+        match request().await {
+            Err(failure) if failure.is_retryable() && began.elapsed() < PATIENCE => {
+                tokio::time::sleep(PATIENCE_STEP).await;
+            }
+            done => return done,
+        }
+    }
+}
+
 /// What is sent, and as what.
 #[derive(Clone, Debug)]
 pub struct Body {
@@ -190,7 +210,7 @@ fn problem(status: StatusCode, bytes: &[u8]) -> Failure {
         429 | 502..=504 => Exit::Unavailable,
         _ => Exit::Failed,
     };
-    Failure { exit, sentence }
+    Failure { exit, sentence, try_again: exit == Exit::Unavailable }
 }
 
 fn root_cause(error: &dyn std::error::Error) -> String {
@@ -212,7 +232,9 @@ mod tests {
         assert_eq!(failure.exit, Exit::Usage);
         assert_eq!(failure.sentence, "INVALID_CATALOG: the catalog is wrong\n  /skus/0: no unit");
         assert_eq!(problem(StatusCode::NOT_FOUND, b"{}").exit, Exit::NotFound);
-        assert_eq!(problem(StatusCode::SERVICE_UNAVAILABLE, b"not json").exit, Exit::Unavailable);
+        let later = problem(StatusCode::SERVICE_UNAVAILABLE, b"not json");
+        assert!(later.exit == Exit::Unavailable && later.is_retryable());
+        assert!(!Failure::unavailable("nobody listens").is_retryable());
     }
 
     #[test]

@@ -18,7 +18,7 @@ use serde_json::json;
 use crate::cli::exit::{Exit, Failure, Outcome};
 use crate::cli::output::{self, Format};
 use crate::client::ingest::Ingest;
-use crate::client::rest::{Body, Rest};
+use crate::client::rest::Rest;
 use crate::demo::story::{Period, Summary};
 use crate::dev::server::{Addresses, Server};
 use crate::dev::settings::ServerArgs;
@@ -163,9 +163,7 @@ async fn agree(rest: &Rest, tenant_id: &str) -> Result<(), Failure> {
         "rounding": "half_even",
         "discounts": [{ "product_sku": "*", "percent": DISCOUNT_PERCENT }],
     });
-    let document = json!({ "contracts": [contract] });
-    let body = Body { content_type: "application/json", bytes: document.to_string().into_bytes() };
-    rest.post("/v1/catalog:apply", &vec![("mode", "merge".to_owned())], body).await?;
+    transfer::merge(rest, &json!({ "contracts": [contract] })).await?;
     output::note(format!(
         "  tenant {tenant_id} has a contract with {DISCOUNT_PERCENT} % off every list price"
     ));

@@ -15,7 +15,7 @@ use super::exact::Exact;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::{output, progress};
 use crate::client::ingest::{Answer, AnswerSink, Ingest, Outgoing};
-use crate::client::rest::{Body, ListOf, Rest, path_part};
+use crate::client::rest::{self, Body, ListOf, Rest, path_part};
 
 /// Rejections that are told one by one; the rest is counted.
 const REJECTIONS_TOLD_MAX: u64 = 10;
@@ -93,8 +93,7 @@ pub async fn import(
     let taken = Taken { units: existing.units(&bill), currency: currency.clone() };
     let bill = bill.filtered(&taken);
     for document in existing.additions(&bill, &currency)? {
-        let body = Body { content_type: "application/json", bytes: document.to_string().into_bytes() };
-        server.rest.post("/v1/catalog:apply", &vec![("mode", "merge".to_owned())], body).await?;
+        merge(&server.rest, &document).await?;
     }
     let bar = progress::bar(Some(bill.pulses()), "importing");
     let mut tally = Tally { bar, receipts: HashMap::new(), rejected: BTreeMap::new() };
@@ -109,6 +108,18 @@ pub async fn import(
         .ok_or_else(|| Failure::failed("the costs add up to more digits than fit"))?;
     let costs = if bill.groups.is_empty() { Vec::new() } else { vec![cost] };
     Ok(Imported { bill, rejected: tally.rejected, costs })
+}
+
+/// Merges a document into the catalog.
+///
+/// # Errors
+/// When the catalog refuses it, or the server goes away.
+pub async fn merge(rest: &Rest, document: &Value) -> Result<(), Failure> {
+    let query = vec![("mode", "merge".to_owned())];
+    let bytes = document.to_string().into_bytes();
+    let body = Body { content_type: "application/json", bytes };
+    rest::patiently(async || rest.post("/v1/catalog:apply", &query, body.clone()).await).await?;
+    Ok(())
 }
 
 fn choose_currency(bill: &Bill, wanted: Option<&str>) -> Result<String, Failure> {
@@ -166,7 +177,7 @@ async fn read_charges(
     if let Some(receipt) = receipt {
         query.push(("wait_for", format!("{}:{}:{}", receipt.generation, receipt.partition, receipt.offset)));
     }
-    match rest.list(&path, &query, ListOf::all("charges")).await {
+    match rest::patiently(async || rest.list(&path, &query, ListOf::all("charges")).await).await {
         // All of its pulses were refused, so that Pulso does not know the tenant.
         Err(failure) if failure.exit == Exit::NotFound && receipt.is_none() => Ok(Value::Null),
         other => other,
