@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Sender, bounded};
+use pulso_domain::fingerprint::HashKey;
 use pulso_domain::usage::UsageChanged;
 use pulso_ingestor_api::door::UnitBook;
 use pulso_ingestor_api::ingest::IngestDeps;
@@ -23,6 +24,8 @@ use pulso_platform::service::listen;
 use pulso_platform::service::tasks::{Exit as End, Signals, Stage, Supervisor, Tasks};
 use pulso_platform::service::telemetry;
 use pulso_platform::store::Store;
+use pulso_query_api::Sources;
+use pulso_query_api::settings::QuerySettings;
 use serde_json::json;
 use tokio::net::TcpListener;
 
@@ -104,6 +107,7 @@ impl Server {
         tasks
             .spawn_blocking(Stage::Flush, "pricing", move || Ok(changes.iter().for_each(drop)))
             .map_err(Failure::failed)?;
+        shared.start_api(sockets.api, args, folder.hash_key);
         shared.start_watch();
         Ok(Self { addresses, tasks, supervisor, health, folder, grace: args.process.grace })
     }
@@ -204,6 +208,25 @@ impl Shared {
             Ok(())
         };
         self.tasks.spawn_blocking(Stage::Work, "consumer", work).map_err(Failure::failed)
+    }
+
+    fn start_api(&self, listener: TcpListener, args: &ServerArgs, hash_key: HashKey) {
+        let settings = QuerySettings {
+            wait_max: args.wait_max,
+            body_bytes_max: usize::try_from(args.body_bytes_max).unwrap_or(usize::MAX),
+            drain_max: args.process.grace / 2,
+            ..QuerySettings::default()
+        };
+        let sources = Sources {
+            log: Arc::clone(&self.log),
+            store: Arc::clone(&self.store),
+            clock: Clock::System,
+            hash_key,
+        };
+        let stop = self.tasks.stop_of(Stage::Accept);
+        self.tasks.spawn(Stage::Accept, "api", async {
+            Ok(pulso_query_api::server::serve(settings, sources, listener, stop).await?)
+        });
     }
 
     fn start_watch(&self) {
