@@ -1,10 +1,8 @@
 //! Rating as a pure function: tiers, splits, overrides, discounts, units, and the sums that must hold.
 
-mod support;
-
+use crate::support::{catalog, month, usage};
 use pulso_domain::window::Level;
 use pulso_pricing::rate::{Charge, CompiledCatalog, Rated, UnpricedReason, rate, rate_windows};
-use support::{catalog, month, usage};
 
 /// Lines as `sku unit region tier quantity list contracted`.
 fn lines(rated: &Rated) -> Vec<String> {

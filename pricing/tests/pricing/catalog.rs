@@ -2,7 +2,7 @@
 
 use pulso_pricing::catalog::{CatalogError, ChangeKind, Document, Format, Mode, ParseError, parse, plan};
 
-const GOOD: &str = include_str!("data/catalog.yaml");
+const GOOD: &str = include_str!("../data/catalog.yaml");
 
 fn document(text: &str) -> Document {
     parse(text.as_bytes(), Format::Yaml).expect("good").document

@@ -1,0 +1,84 @@
+//! Publishes the charges of a tenant's month by compare-and-set: whoever loses reads and rates again, and nobody takes
+//! back what is published.
+
+use std::sync::Arc;
+
+use metrics::counter;
+use pulso_domain::position::Rank;
+use pulso_domain::window::Window;
+use pulso_platform::store::{CompareAndSet, Flush, Flushed, Store, keys};
+
+use super::error::PricingError;
+use super::reading::{Hours, month_usage};
+use crate::charges::ChargeSet;
+use crate::metrics as names;
+use crate::rate::CompiledCatalog;
+
+/// Attempts at one month before it is tried again later.
+const ATTEMPTS_MAX: usize = 20;
+
+/// The published charges of a tenant's month; `None` when there are none.
+///
+/// # Errors
+/// When the store cannot be read or is damaged.
+pub fn published(
+    store: &dyn Store,
+    tenant_id: &str,
+    month: Window,
+) -> Result<Option<ChargeSet>, PricingError> {
+    Ok(published_at(store, tenant_id, month)?.1)
+}
+
+fn published_at(
+    store: &dyn Store,
+    tenant_id: &str,
+    month: Window,
+) -> Result<(u64, Option<ChargeSet>), PricingError> {
+    let Some(cell) = store.get(&[keys::charges(tenant_id, month)])?.pop().flatten() else {
+        return Ok((0, None));
+    };
+    Ok((cell.version, Some(ChargeSet::from_json(&cell.value)?)))
+}
+
+/// Rates a tenant's month and publishes it. `catalog` gives the newest version known, each time it is asked.
+pub(super) fn publish(
+    store: &dyn Store,
+    catalog: &dyn Fn() -> Result<Arc<CompiledCatalog>, PricingError>,
+    (tenant_id, month): (&str, Window),
+    as_of: Rank,
+) -> Result<(), PricingError> {
+    for _ in 0..ATTEMPTS_MAX {
+        let catalog = catalog()?;
+        // The published set is read first: a loser of the race then sees rows that are at least as new.
+        let (version, held) = published_at(store, tenant_id, month)?;
+        let usage = month_usage(store, &catalog, (tenant_id, month), Hours::Needed)?;
+        let as_of = held.as_ref().map_or(as_of, |held| held.as_of.max(as_of));
+        let set = ChargeSet::new(&catalog, &usage, as_of);
+        if held.as_ref().is_some_and(|held| held.is_of_same_inputs(&set)) {
+            return Ok(());
+        }
+        if held.as_ref().is_none_or(|held| set.supersedes(held)) && offer(store, version, &set)? {
+            record(&set);
+            return Ok(());
+        }
+        counter!(names::PUBLICATIONS_LOST).increment(1);
+    }
+    Err(PricingError::Unsteady { tenant_id: tenant_id.to_owned(), month: month.to_string() })
+}
+
+/// Puts a set in the place of the version that was read; false when another was faster.
+pub(super) fn offer(store: &dyn Store, expected: u64, set: &ChargeSet) -> Result<bool, PricingError> {
+    let change = CompareAndSet {
+        key: keys::charges(&set.tenant_id, set.month),
+        expected,
+        value: set.to_json().into(),
+    };
+    Ok(store.flush(Flush { sets: vec![change], ..Flush::default() })? == Flushed::Done)
+}
+
+fn record(set: &ChargeSet) {
+    counter!(names::MONTHS_RATED).increment(1);
+    for unpriced in &set.rated.unpriced {
+        counter!(names::UNPRICED_ROWS, "reason" => unpriced.reason.as_str()).increment(1);
+    }
+}

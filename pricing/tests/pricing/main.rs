@@ -1,0 +1,8 @@
+//! The tests of pricing through its public face, in one binary so that they share their support.
+
+mod catalog;
+mod golden;
+mod properties;
+mod rating;
+mod service;
+mod support;

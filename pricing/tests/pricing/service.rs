@@ -1,0 +1,270 @@
+//! The service: catalogs in store and log, charges that follow usage and catalog, and races that take nothing back.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use crate::support::{Pulse, month, usage};
+use bytes::Bytes;
+use prost::Message;
+use pulso_domain::ids::TenantId;
+use pulso_domain::position::Rank;
+use pulso_domain::usage::{RowKey, UsageChanged};
+use pulso_domain::window::Window;
+use pulso_platform::log::Log;
+use pulso_platform::log::embedded::{EmbeddedLog, EmbeddedLogConfig};
+use pulso_platform::service::clock::Clock;
+use pulso_platform::store::memory::MemoryStore;
+use pulso_platform::store::{Cell, Flush, Store, keys};
+use pulso_pricing::catalog::{Format, Mode, Parsed, parse};
+use pulso_pricing::invoice::draft_invoices;
+use pulso_pricing::service::{PricingError, PricingService, Settings, published};
+use pulso_proto::v1;
+use tokio_util::sync::CancellationToken;
+
+const LONG: Duration = Duration::from_secs(60);
+
+fn parsed(text: &str) -> Parsed {
+    parse(text.as_bytes(), Format::Yaml).expect("good")
+}
+
+fn flat(price: &str) -> Parsed {
+    parsed(&format!(
+        "skus: [{{ product_sku: a, use_unit: GB }}]\n\
+         rate_cards: [{{ name: p, currency: BRL, default: true, prices: [{{ product_sku: a,\n\
+         valid_from: 2026-01-01T00:00:00Z, model: {{ type: flat, unit_price: \"{price}\" }} }}] }}]\n"
+    ))
+}
+
+fn service(store: &MemoryStore) -> PricingService {
+    let settings = Settings { store: Arc::new(store.clone()), log: None, partitions: 1 };
+    PricingService::open(settings).expect("opens")
+}
+
+fn rank(offset: u64) -> Rank {
+    Rank::new(1, offset).expect("small")
+}
+
+/// Writes the rows and the month of pulses, as a checkpoint of the fold does.
+fn write(store: &MemoryStore, pulses: &[Pulse<'_>]) -> UsageChanged {
+    let used = usage(pulses);
+    let mut cells = Vec::new();
+    for row in used.month_rows.iter().chain(&used.hour_rows) {
+        let key = RowKey {
+            tenant_id: "acme",
+            window: row.window,
+            product_sku: &row.product_sku,
+            use_unit: &row.use_unit,
+            region: &row.region,
+        };
+        let place = pulso_platform::store::Key::new(
+            pulso_platform::store::Table::Usage,
+            key.partition_key(),
+            key.clustering_key(),
+        );
+        let value = Bytes::copy_from_slice(&row.usage.encode());
+        cells.push((place, Cell { version: row.usage.hwm.as_u64(), value }));
+    }
+    let through = rank(pulses.len() as u64);
+    let progress =
+        v1::Progress { format_version: 1, generation: 1, offset: through.offset(), ..Default::default() };
+    let touched = Cell { version: through.as_u64() - 1, value: Bytes::new() };
+    cells.push((keys::month(0, "acme", month()), touched));
+    let checkpoint =
+        vec![(keys::progress(0), Cell { version: through.as_u64(), value: progress.encode_to_vec().into() })];
+    store.flush(Flush { cells, checkpoint, ..Flush::default() }).expect("written");
+    UsageChanged { partition: 0, through, months: vec![(TenantId::new("acme").expect("good"), month())] }
+}
+
+fn billed(store: &MemoryStore) -> Option<String> {
+    let set = published(store, "acme", month()).expect("reads")?;
+    Some(set.rated.charges.iter().map(|charge| charge.billed_cost.to_string()).collect::<Vec<_>>().join(" "))
+}
+
+/// Runs the service while `body` does.
+fn running(service: &PricingService, body: impl FnOnce(&crossbeam_channel::Sender<UsageChanged>)) {
+    let (sender, receiver) = crossbeam_channel::unbounded();
+    let stop = CancellationToken::new();
+    thread::scope(|scope| {
+        let handle = scope.spawn(|| service.run(&receiver, &stop));
+        body(&sender);
+        stop.cancel();
+        handle.join().expect("no panic").expect("ends well");
+    });
+}
+
+#[test]
+fn charges_follow_usage_and_then_the_rated_marker_follows_the_charges() {
+    let store = MemoryStore::new();
+    let service = service(&store);
+    service.apply(&flat("2"), Mode::Replace).expect("applies");
+    running(&service, |sender| {
+        sender.send(write(&store, &[("2026-01-01T00", "a", "GB", "", "3")])).expect("runs");
+        assert!(service.settled(LONG));
+        assert_eq!(billed(&store).as_deref(), Some("6"));
+        let more = [("2026-01-01T00", "a", "GB", "", "3"), ("2026-01-02T00", "a", "GB", "", "4")];
+        sender.send(write(&store, &more)).expect("runs");
+        assert!(service.settled(LONG));
+    });
+    assert_eq!(billed(&store).as_deref(), Some("14"));
+    let marker = store.get(&[keys::rated(0)]).expect("reads").remove(0).expect("there");
+    assert_eq!(marker.version, rank(2).as_u64());
+}
+
+#[test]
+fn an_apply_rates_all_months_again_and_same_documents_change_nothing() {
+    let store = MemoryStore::new();
+    let service = service(&store);
+    write(&store, &[("2026-01-01T00", "a", "GB", "", "3")]);
+    running(&service, |_| {
+        let first = service.apply(&flat("2"), Mode::Replace).expect("applies");
+        assert_eq!((first.version, first.changes.len()), (1, 3));
+        assert!(service.settled(LONG));
+        assert_eq!(billed(&store).as_deref(), Some("6"));
+        service.apply(&flat("5"), Mode::Merge).expect("applies");
+        assert!(service.settled(LONG));
+    });
+    assert_eq!(billed(&store).as_deref(), Some("15"));
+    let again = service.apply(&flat("5"), Mode::Replace).expect("applies");
+    assert_eq!((again.version, again.changes.len()), (2, 0));
+    assert_eq!(service.accepts_unit("a", "MB"), Some(true));
+    assert_eq!(service.accepts_unit("a", "Hours"), Some(false));
+    assert_eq!(service.accepts_unit("b", "Hours"), None);
+}
+
+#[test]
+fn what_was_left_over_is_rated_at_the_start_and_the_marker_catches_up() {
+    let store = MemoryStore::new();
+    service(&store).apply(&flat("2"), Mode::Replace).expect("applies");
+    write(&store, &[("2026-01-01T00", "a", "GB", "", "3")]);
+    let service = service(&store);
+    assert_eq!(service.catalog().version(), 1);
+    running(&service, |_| {
+        // The catch-up is over when a change sent behind it is.
+        assert!(service.settled(LONG) || billed(&store).is_some());
+    });
+    running(&service, |sender| {
+        sender.send(UsageChanged { partition: 0, through: rank(9), months: Vec::new() }).expect("runs");
+        while store.get(&[keys::rated(0)]).expect("reads")[0]
+            .as_ref()
+            .is_none_or(|cell| cell.version < rank(9).as_u64())
+        {
+            assert!(service.settled(LONG));
+        }
+    });
+    assert_eq!(billed(&store).as_deref(), Some("6"));
+}
+
+#[test]
+fn a_faulty_catalog_is_refused_whole_with_its_lines() {
+    let store = MemoryStore::new();
+    let service = service(&store);
+    let faulty = parsed(
+        "rate_cards: [{ name: p, currency: BRL, prices: [\n{ product_sku: a, valid_from: 2026-01-01T00:00:00Z, model: { type: flat, unit_price: \"1\" } }] }]",
+    );
+    let Err(PricingError::InvalidCatalog(errors)) = service.apply(&faulty, Mode::Replace) else {
+        panic!("applied")
+    };
+    assert_eq!((errors[0].pointer.as_str(), errors[0].line), ("/rate_cards/0/prices/0/product_sku", Some(2)));
+    assert_eq!(service.catalog().version(), 0);
+    assert!(store.contents().is_empty());
+}
+
+#[test]
+fn two_services_applying_at_once_leave_one_catalog_per_version() {
+    let store = MemoryStore::new();
+    let prices: Vec<String> = (1..=16).map(|price| price.to_string()).collect();
+    thread::scope(|scope| {
+        for price in &prices {
+            let service = service(&store);
+            scope.spawn(move || {
+                while let Err(error) = service.apply(&flat(price), Mode::Replace) {
+                    assert!(error.is_retryable(), "{error}");
+                }
+            });
+        }
+    });
+    let last = service(&store).catalog().version();
+    assert_eq!(last, 16, "every apply got its own version");
+}
+
+#[test]
+fn g07_racing_raters_publish_the_newest_truth_whoever_wins() {
+    let store = MemoryStore::new();
+    service(&store).apply(&flat("2"), Mode::Replace).expect("applies");
+    let pulses: Vec<Pulse<'_>> = (0..50).map(|_| ("2026-01-01T00", "a", "GB", "", "1")).collect();
+    let services = [service(&store), service(&store), service(&store)];
+    let senders: Vec<_> = services.iter().map(|_| crossbeam_channel::unbounded::<UsageChanged>()).collect();
+    let stop = CancellationToken::new();
+    thread::scope(|scope| {
+        for (service, (_, receiver)) in services.iter().zip(&senders) {
+            scope.spawn(|| service.run(receiver, &stop).expect("ends when it is stopped"));
+        }
+        for count in 1..=pulses.len() {
+            let change = write(&store, &pulses[..count]);
+            senders.iter().for_each(|(sender, _)| sender.send(change.clone()).expect("runs"));
+        }
+        services[0].apply(&flat("3"), Mode::Replace).expect("applies");
+        for service in &services {
+            assert!(service.settled(LONG));
+        }
+        stop.cancel();
+    });
+    assert_eq!(billed(&store).as_deref(), Some("150"));
+}
+
+#[test]
+fn in_one_process_the_catalog_stands_in_the_log_before_the_store() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = EmbeddedLogConfig::new(folder.path(), 1, Clock::System);
+    let opened = EmbeddedLog::open(config).expect("opens");
+    let log: Arc<dyn Log> = Arc::new(opened.0);
+    let store = MemoryStore::new();
+    let open = || {
+        let settings =
+            Settings { store: Arc::new(store.clone()), log: Some(Arc::clone(&log)), partitions: 1 };
+        PricingService::open(settings).expect("opens")
+    };
+    let end = log.watermarks(0).expect("there").end_offset;
+    let service = open();
+    if end > 0 {
+        assert!(matches!(service.apply(&flat("2"), Mode::Replace), Err(PricingError::NotReady)));
+    }
+    fold_to(&store, end);
+    service.apply(&flat("2"), Mode::Replace).expect("applies");
+    let records = log.fetch(0, &[end]).expect("durable");
+    let batch = v1::PulseBatch::decode(records[0].value.clone()).expect("a batch");
+    let Some(v1::control::Fact::CatalogApplied(applied)) = batch.control.and_then(|control| control.fact)
+    else {
+        panic!("no catalog")
+    };
+    let stored = store.get(&[keys::catalog_version(1)]).expect("reads").remove(0).expect("there");
+    assert_eq!((applied.version, applied.document), (1, stored.value));
+    // A start that has not folded the record yet must not number another catalog the same.
+    assert!(matches!(open().apply(&flat("3"), Mode::Replace), Err(PricingError::NotReady)));
+    fold_to(&store, end + 1);
+    assert_eq!(open().apply(&flat("3"), Mode::Replace).expect("applies").version, 2);
+}
+
+fn fold_to(store: &MemoryStore, offset: u64) {
+    let progress = v1::Progress { format_version: 1, generation: 1, offset, ..Default::default() };
+    let cell = Cell { version: rank(offset).as_u64(), value: progress.encode_to_vec().into() };
+    let checkpoint = vec![(keys::progress(0), cell)];
+    store.flush(Flush { checkpoint, ..Flush::default() }).expect("written");
+}
+
+#[test]
+fn a_published_set_makes_the_same_invoice_when_it_is_read_back() {
+    let store = MemoryStore::new();
+    let service = service(&store);
+    service.apply(&parsed(include_str!("../data/catalog.yaml")), Mode::Replace).expect("applies");
+    running(&service, |sender| {
+        sender.send(write(&store, &[("2026-01-01T00", "egress", "GB", "br-se1", "250.5")])).expect("runs");
+        assert!(service.settled(LONG));
+    });
+    let set = published(&store, "acme", month()).expect("reads").expect("published");
+    let invoices = draft_invoices(&set).expect("fits");
+    assert_eq!(invoices[0].invoice_id, "acme-2026-01");
+    assert_eq!(invoices[0].total.to_fixed(2), "45.09");
+    assert_eq!(set.rated.charges[0].window, Window::parse_month("2026-01").expect("good"));
+}
