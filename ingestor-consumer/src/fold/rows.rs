@@ -38,7 +38,8 @@ struct Series {
     texts: Box<str>,
     /// Where each text ends.
     ends: [u16; 3],
-    /// The hour that was touched last, and its slot: pulses come in the order of time, mostly.
+    /// The hour that was touched last, and its slot: pulses come in the order of time, mostly. Only once the hour, its
+    /// day and its month are known, so that the short-cut never passes by a row that is still to be loaded.
     latest: (i32, SlotId),
 }
 
@@ -179,7 +180,15 @@ impl RowTable {
             let month = self.slot(series, hour.widen(Level::Month), unknown);
             self.slots[slot as usize].parents = [day, month];
         }
-        self.series[series as usize].latest = (hour.index(), slot);
+        let [day, month] = self.slots[slot as usize].parents;
+        let nobody_knows = |id: &SlotId| self.slots[*id as usize].known == Known::Nothing;
+        let all_known = !nobody_knows(&slot) && !nobody_knows(&day) && !nobody_knows(&month);
+        if all_known {
+            self.series[series as usize].latest = (hour.index(), slot);
+        } else {
+            // Also a slot that was asked for before: the answer may never have come.
+            unknown.extend([day, month].iter().filter(|id| nobody_knows(id)));
+        }
         slot
     }
 
@@ -385,6 +394,25 @@ mod tests {
 
     fn amount(number: i128) -> Quantity {
         Quantity::from_steps(number)
+    }
+
+    #[test]
+    fn a_row_is_asked_for_until_the_store_has_answered() {
+        let mut table = RowTable::new();
+        for _ in 0..3 {
+            let mut unknown = Vec::new();
+            table.hour_slot(KEY, at(0), &mut unknown);
+            unknown.sort_unstable();
+            unknown.dedup();
+            assert_eq!(unknown.len(), 3, "a read that failed left all three unknown");
+        }
+        let mut unknown = Vec::new();
+        let slot = table.hour_slot(KEY, at(0), &mut unknown);
+        table.supply(slot, None);
+        unknown.clear();
+        table.hour_slot(KEY, at(0), &mut unknown);
+        unknown.dedup();
+        assert_eq!(unknown.len(), 2, "its day and month are still to come");
     }
 
     fn counted(table: &mut RowTable, hour: i64, place: Position) -> SlotId {
