@@ -7,7 +7,6 @@ use pulso_platform::store::{Store, keys};
 use crate::fold::halt::Stop;
 use crate::fold::ids::filter::Filter;
 use crate::fold::ids::list::ListedRun;
-use crate::fold::ids::open::decode_header;
 use crate::fold::ids::time::id_time;
 use crate::fold::ids::{IdEntry, RunShape};
 use crate::fold::state::FoldState;
@@ -56,8 +55,7 @@ fn find_open(
     let Some(state) = load_state(store, partition)? else { return Ok(None) };
     let start = shape.range_start(state.rank(), 0);
     let name = keys::run_partition(partition, 0, start);
-    let header = store.get(&[keys::run_cell(&name, crate::fold::ids::open::HEADER_PREFIX)])?.pop().flatten();
-    if header.and_then(|cell| decode_header(&cell.value)).is_none() {
+    if runs::load_header(store, &name, start)?.is_none() {
         return Ok(None);
     }
     let prefix = shape.prefix(0, hash);

@@ -14,7 +14,7 @@ use crate::fold::ids::cell::Cell;
 use crate::fold::ids::filter::Filter;
 use crate::fold::ids::list::{LIST_FORMAT, ListedRun, RunIndex};
 use crate::fold::ids::merge::{self, MergePlan};
-use crate::fold::ids::open::{HEADER_PREFIX, IdTimes, decode_header};
+use crate::fold::ids::open::{HEADER_PREFIX, Header};
 
 /// The stored list of runs with its version; empty with version 0 when there is none yet.
 ///
@@ -57,7 +57,7 @@ pub fn load_index(
             runs.push(ListedRun::from_proto(run, filters));
         }
         if runs.len() == list.runs.len() {
-            return Ok((RunIndex { runs, version }, list));
+            return Ok((RunIndex { runs, version, expired_below: Rank::from_u64(list.expired_below) }, list));
         }
         if load_list(store, partition)?.1 == version {
             break;
@@ -120,13 +120,13 @@ pub fn load_cells(
 ///
 /// # Errors
 /// When the store cannot be read, or the header is none of this version.
-pub fn load_header(store: &dyn Store, run: &[u8]) -> Result<Option<IdTimes>, Stop> {
+pub fn load_header(store: &dyn Store, run: &[u8], start: Rank) -> Result<Option<Header>, Stop> {
     let Some(cell) = store.get(&[keys::run_cell(run, HEADER_PREFIX)])?.pop().flatten() else {
         return Ok(None);
     };
-    let times = decode_header(&cell.value)
+    let header = Header::decode(start, &cell.value)
         .ok_or_else(|| Halt::StoreIncomplete("a readable header of an id run".to_owned()))?;
-    Ok(Some(times))
+    Ok(Some(header))
 }
 
 /// Merges the first runs that can become one, if any: writes the merged run, then changes the list. Safe beside any

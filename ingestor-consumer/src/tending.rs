@@ -13,7 +13,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::fold::halt::Stop;
 use crate::fold::ids::RunShape;
-use crate::fold::ids::list::expiry_border;
 use crate::fold::state::FoldState;
 use crate::metrics::MAINTENANCE_FAILURES;
 use crate::{lookup, runs};
@@ -70,13 +69,5 @@ fn lowest_expiry(
     let Some(lowest) = Rank::new(state.generation, start) else { return Ok(None) };
     let border = shape.range_start(lowest, 0);
     let Some(cell) = store.get(&[keys::border(partition, border)])?.pop().flatten() else { return Ok(None) };
-    let then = FoldState::decode(&cell.value)?;
-    let (list, _) = runs::load_list(store, partition)?;
-    let ends: Vec<(Rank, i64)> = list
-        .runs
-        .iter()
-        .map(|run| (Rank::from_u64(run.start + shape.span(run.level)), run.appended_at_max_nanos))
-        .filter(|(end, _)| shape.range_start(*end, shape.level_max) == *end)
-        .collect();
-    Ok(Some(expiry_border(&ends, then.appended_at_max_nanos, then.id_horizon_seconds)))
+    Ok(Some(FoldState::decode(&cell.value)?.expired_below))
 }

@@ -48,10 +48,15 @@ impl PartitionWorker {
         let found = store.get(&[keys::progress(partition), keys::rewind(partition)])?;
         let [progress, request] =
             <[_; 2]>::try_from(found).map_err(|_| Stop::Retry("short answer".to_owned()))?;
-        let stored = match progress {
+        let stored = match &progress {
             Some(cell) => FoldState::decode(&cell.value)?,
             None => first.clone(),
         };
+        if !stored.gaps.is_empty() {
+            // A gap is the one thing here that the log does not say: before anyone builds on it, every later read sees it.
+            let checkpoint = progress.into_iter().map(|cell| (keys::progress(partition), cell)).collect();
+            store.flush(Flush { checkpoint, ..Flush::default() })?;
+        }
         if stored.log_id != first.log_id || stored.generation != first.generation {
             return Err(Halt::LogChanged("the store was folded from another log".to_owned()).into());
         }
@@ -59,12 +64,14 @@ impl PartitionWorker {
         let (state, rewind) = match request {
             None => (stored, None),
             Some(cell) => {
-                let state = rewound(&*store, &config, &cell.value, first)?;
+                let mut state = rewound(&*store, &config, &cell.value, first)?;
+                state.gaps.clone_from(&stored.gaps);
                 (state, Some(Rewind { stored, request: (keys::rewind(partition), cell.version) }))
             }
         };
-        let (index, list) = runs::load_index(&*store, partition, &config.shape, &[])?;
+        // The list is read behind the open run: a run that was listed, merged and removed meanwhile is then covered.
         let open = load_open(&*store, &config, &state)?;
+        let (index, list) = runs::load_index(&*store, partition, &config.shape, &[])?;
         let fold = PartitionFold::start(config, Start { state, index, list, open })?;
         Ok(Self { store, fold, rewind })
     }
@@ -158,8 +165,7 @@ impl PartitionWorker {
         let config = self.fold.config();
         let (index, list) =
             runs::load_index(&*self.store, config.partition, &config.shape, &self.fold.index().runs)?;
-        self.fold.adopt(index, list);
-        Ok(())
+        Ok(self.fold.adopt(index, list)?)
     }
 
     /// Writes all that changed since the last flush. Gives what changed in usage, for the hand-off; `None` when no
@@ -262,7 +268,7 @@ fn rewound(
     Ok(FoldState::decode(&cell.value)?)
 }
 
-/// The growing run of the range that the state stands in; `None` at a border, or when the store has none.
+/// The growing run of the range that the state stands in; `None` at a border, or when the store lacks any of it.
 fn load_open(store: &dyn Store, config: &FoldConfig, state: &FoldState) -> Result<Option<OpenRun>, Stop> {
     let shape = config.shape;
     let start = shape.range_start(state.rank(), 0);
@@ -270,11 +276,8 @@ fn load_open(store: &dyn Store, config: &FoldConfig, state: &FoldState) -> Resul
         return Ok(None);
     }
     let run = keys::run_partition(config.partition, 0, start);
-    let Some(header) = runs::load_header(store, &run)? else { return Ok(None) };
+    let Some(header) = runs::load_header(store, &run, start)? else { return Ok(None) };
     let cells = runs::load_cells(store, &run, start, 0..shape.cells(0))?;
-    let cells = cells
-        .into_iter()
-        .collect::<Option<Vec<_>>>()
-        .ok_or_else(|| unreadable("a cell of the open id run"))?;
-    Ok(Some(OpenRun::resume(start, shape, header, &cells, Position::new(state.rank(), 0))))
+    let Some(cells) = cells.into_iter().collect::<Option<Vec<_>>>() else { return Ok(None) };
+    Ok(Some(OpenRun::resume(shape, header, &cells, Position::new(state.rank(), 0))))
 }

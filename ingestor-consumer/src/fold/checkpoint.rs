@@ -13,7 +13,7 @@ use pulso_proto::v1;
 
 use super::ids::filter::Filter;
 use super::ids::list::{ListedRun, with_run};
-use super::ids::open::{HEADER_PREFIX, OpenRun, encode_header};
+use super::ids::open::{HEADER_PREFIX, OpenRun};
 use super::partition::{ClosingRun, PartitionFold};
 use super::rows::{SlotId, row_key};
 
@@ -184,7 +184,7 @@ impl PartitionFold {
 }
 
 fn push_run_cells(run: &OpenRun, name: &[u8], all: bool, last: u64, flush: &mut Flush) {
-    let header = StoreCell { version: last, value: encode_header(&run.times()) };
+    let header = StoreCell { version: last, value: run.header().encode() };
     flush.cells.push((keys::run_cell(name, HEADER_PREFIX), header));
     for (prefix, value) in run.changed_cells(all) {
         flush.cells.push((keys::run_cell(name, prefix), StoreCell { version: last, value }));

@@ -28,13 +28,17 @@ pub struct RangeDirectory {
     touched: Vec<Touched>,
     /// What the store has of this range, when the fold began in the middle of it: by tenant, at its first touch.
     stored: Option<HashMap<String, v1::Directory>>,
+    /// The records that were folded before the fold began. What the store has beyond them comes from an owner who was
+    /// further, and is left out: the fold will note it itself, and the content stays a function of the log prefix.
+    folded: u128,
 }
 
 impl RangeDirectory {
-    /// An empty directory for the range that starts here; `resumed` when the fold begins behind its first record.
+    /// An empty directory for the range that starts here, of which the fold begins at `next`.
     #[must_use]
-    pub fn new(start: Rank, resumed: bool) -> Self {
-        Self { start, touched: Vec::new(), stored: resumed.then(HashMap::new) }
+    pub fn new(start: Rank, next: Rank) -> Self {
+        let folded = (1_u128 << (next.as_u64() - start.as_u64())) - 1;
+        Self { start, touched: Vec::new(), stored: (next > start).then(HashMap::new), folded }
     }
 
     /// The rank its range starts at.
@@ -52,7 +56,13 @@ impl RangeDirectory {
     /// Says what the store has of a tenant; `None` for nothing.
     pub fn supply(&mut self, tenant_id: &str, directory: Option<v1::Directory>) {
         if let Some(stored) = &mut self.stored {
-            stored.insert(tenant_id.to_owned(), directory.unwrap_or_default());
+            let mut directory = directory.unwrap_or_default();
+            for entry in &mut directory.entries {
+                entry.offsets_low &= self.folded as u64;
+                entry.offsets_high &= (self.folded >> 64) as u64;
+            }
+            directory.entries.retain(|entry| entry_offsets(entry) != 0);
+            stored.insert(tenant_id.to_owned(), directory);
         }
     }
 

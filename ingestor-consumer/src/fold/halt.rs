@@ -1,5 +1,6 @@
 //! Why a partition stops: a fault that must never become a wrong number. Each says what to do.
 
+use pulso_domain::position::Rank;
 use pulso_platform::log::LogError;
 use pulso_platform::store::StoreError;
 
@@ -30,6 +31,16 @@ pub enum Halt {
         end: u64,
         /// The next to fold.
         wanted: u64,
+    },
+    /// The fold stands where ids are forgotten already: an owner who was left behind for longer than the log is held.
+    #[error(
+        "offset {wanted} is to be folded, but ids below {border} are forgotten; start again from the progress"
+    )]
+    Forgotten {
+        /// The next to fold.
+        wanted: u64,
+        /// The first rank whose ids are remembered.
+        border: Rank,
     },
     /// Bytes of the log are not what was written.
     #[error("{0}; restore the file, or see `pulso log resume --help`")]

@@ -91,7 +91,10 @@ pub struct PartitionFold {
     /// Whether a record was folded since the last checkpoint was taken.
     pub(super) moved: bool,
     pub(super) range_ends: Vec<(Rank, i64)>,
+    /// What has expired at the prepared record, by its own time too.
     pub(super) expired_below: Rank,
+    /// The floor at the prepared record, by its own time too.
+    pub(super) floor_seconds: Option<i64>,
     pub(super) cells: HashMap<CellName, Cell>,
     pub(super) cell_bytes: usize,
     pub(super) prepared: Prepared,
@@ -132,7 +135,7 @@ impl PartitionFold {
         };
         let mut fold = Self {
             open_stored: rank != range,
-            directory: RangeDirectory::new(range, rank != range),
+            directory: RangeDirectory::new(range, rank),
             config,
             state: start.state,
             rows: RowTable::new(),
@@ -144,6 +147,7 @@ impl PartitionFold {
             moved: false,
             range_ends: Vec::new(),
             expired_below: Rank::ZERO,
+            floor_seconds: None,
             cells: HashMap::new(),
             cell_bytes: 0,
             prepared: Prepared::Nothing,
@@ -151,7 +155,7 @@ impl PartitionFold {
             candidates: Vec::new(),
             needs: Needs::default(),
         };
-        fold.adopt(start.index, start.list);
+        fold.adopt(start.index, start.list)?;
         Ok(fold)
     }
 
@@ -181,7 +185,11 @@ impl PartitionFold {
 
     /// Takes over the list of runs as it is stored now. A range that the list has come to cover is no longer open here,
     /// else two owners would write different bytes at one rank.
-    pub fn adopt(&mut self, index: RunIndex, list: v1::RunList) {
+    ///
+    /// # Errors
+    /// When the list has forgotten what the fold would have to look up.
+    pub fn adopt(&mut self, index: RunIndex, list: v1::RunList) -> Result<(), Halt> {
+        index.remembers(self.state.rank())?;
         let shape = self.config.shape;
         if self.open.as_ref().is_some_and(|open| index.covers(&shape, open.start())) {
             self.open = None;
@@ -198,6 +206,7 @@ impl PartitionFold {
         self.cell_bytes = 0;
         self.index = index;
         self.list = list;
+        Ok(())
     }
 
     /// Declares records given up for good, from where the fold stands, and passes over them.
@@ -226,6 +235,7 @@ impl PartitionFold {
             self.state.skip();
         } else {
             self.state.step(record.digest, record.appended_at_nanos);
+            self.state.expired_below = self.expired_below;
             match &prepared {
                 Prepared::Control(fact) => self.apply_control(fact)?,
                 Prepared::Pulses if self.state.sealed => self.state.counts.moved += self.items.len() as u64,
@@ -345,7 +355,7 @@ impl PartitionFold {
         self.ready.push((keys::border(self.config.partition, rank), border));
         let changed = self.directory.take_changed(&self.rows, rank);
         self.ready.extend(changed);
-        self.directory = RangeDirectory::new(rank, false);
+        self.directory = RangeDirectory::new(rank, rank);
         let appended_at_max_nanos = self.state.appended_at_max_nanos;
         let complete = self.open.take().filter(|_| self.config.rules.run_is_kept_until_listed);
         if let Some(run) = complete {

@@ -107,6 +107,8 @@ impl PartitionFold {
         if self.state.in_gap() {
             return Ok(Prepared::Gap);
         }
+        self.expired_below = self.state.expired_below.max(self.expiry(record.appended_at_nanos));
+        self.floor_seconds = self.state.floor_at(record.appended_at_nanos);
         let mut parts = RecordParts::default();
         let read = split(&record.value, &mut parts);
         if parts.format_version > RECORD_FORMAT {
@@ -119,7 +121,6 @@ impl PartitionFold {
         if let Some(fact) = parts.control {
             return Ok(Prepared::Control(fact));
         }
-        self.expired_below = self.expiry(record.appended_at_nanos);
         let mut tenant = TenantMemo::default();
         for bytes in parts.pulses {
             let item = self.item(bytes, &mut tenant);
@@ -154,7 +155,7 @@ impl PartitionFold {
             time,
             reason: None,
         };
-        if self.state.floor_seconds.is_some_and(|floor| pulse.occurred_at.seconds() < floor) {
+        if self.floor_seconds.is_some_and(|floor| pulse.occurred_at.seconds() < floor) {
             item.reason = Some(Reason::BeyondHorizon);
             return item;
         }

@@ -32,6 +32,8 @@ pub struct FoldState {
     pub id_horizon_seconds: u64,
     /// Pulses that occurred before this second are beyond the horizon; it never falls.
     pub floor_seconds: Option<i64>,
+    /// Ids first counted below this rank are forgotten; it never falls, also when the horizon is raised.
+    pub expired_below: Rank,
     /// The rules in force.
     pub fold_version: u32,
     /// The chain digest before the last folded record.
@@ -57,6 +59,7 @@ impl FoldState {
             appended_at_max_nanos: i64::MIN,
             id_horizon_seconds: 0,
             floor_seconds: None,
+            expired_below: Rank::ZERO,
             fold_version: FOLD_VERSION,
             chain_before: 0,
             chain_after: 0,
@@ -126,16 +129,25 @@ impl FoldState {
     }
 
     fn raise_floor(&mut self) {
-        if self.id_horizon_seconds == 0 || self.appended_at_max_nanos == i64::MIN {
-            return;
-        }
-        let horizon = i64::try_from(self.id_horizon_seconds).unwrap_or(i64::MAX);
-        let expiry = self.appended_at_max_nanos.div_euclid(1_000_000_000).saturating_sub(horizon);
-        let floor = expiry.saturating_add(FLOOR_MARGIN_SECONDS);
-        self.floor_seconds = Some(self.floor_seconds.map_or(floor, |old| old.max(floor)));
+        self.floor_seconds = self.floor_at(self.appended_at_max_nanos);
     }
 
-    /// The stored form.
+    /// The floor for the pulses of a record that was appended then. A record's own time counts already: what expires
+    /// by it must not be counted by guess within it.
+    #[must_use]
+    pub fn floor_at(&self, appended_at_nanos: i64) -> Option<i64> {
+        let largest = self.appended_at_max_nanos.max(appended_at_nanos);
+        if self.id_horizon_seconds == 0 || largest == i64::MIN {
+            return self.floor_seconds;
+        }
+        let horizon = i64::try_from(self.id_horizon_seconds).unwrap_or(i64::MAX);
+        let expiry = largest.div_euclid(1_000_000_000).saturating_sub(horizon);
+        let floor = expiry.saturating_add(FLOOR_MARGIN_SECONDS);
+        Some(self.floor_seconds.map_or(floor, |old| old.max(floor)))
+    }
+
+    /// The stored form. Gaps further on are left out: the state at a place is the same bytes whoever comes by, also one who
+    /// reads the log again and knows of them.
     #[must_use]
     pub fn encode(&self) -> Bytes {
         v1::Progress {
@@ -154,8 +166,9 @@ impl FoldState {
             chain_before: self.chain_before,
             chain_after: self.chain_after,
             sealed: self.sealed,
-            gaps: self.gaps.clone(),
+            gaps: self.gaps.iter().filter(|gap| gap.from < self.offset).cloned().collect(),
             log_id: Bytes::copy_from_slice(&self.log_id),
+            expired_below: self.expired_below.as_u64(),
         }
         .encode_to_vec()
         .into()
@@ -189,6 +202,7 @@ impl FoldState {
             appended_at_max_nanos: progress.appended_at_max_nanos,
             id_horizon_seconds: progress.id_horizon_seconds,
             floor_seconds: progress.floor_seconds,
+            expired_below: Rank::from_u64(progress.expired_below),
             fold_version: progress.fold_version,
             chain_before: progress.chain_before,
             chain_after: progress.chain_after,

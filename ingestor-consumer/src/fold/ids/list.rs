@@ -7,6 +7,7 @@ use pulso_domain::fingerprint::IdHash;
 use pulso_domain::position::Rank;
 use pulso_proto::v1;
 
+use super::super::halt::Halt;
 use super::RunShape;
 use super::filter::Filter;
 use super::open::IdTimes;
@@ -84,14 +85,30 @@ pub struct RunIndex {
     pub runs: Vec<ListedRun>,
     /// The version of the stored list they were read at.
     pub version: u64,
+    /// Runs below this rank have expired and left the list.
+    pub expired_below: Rank,
 }
 
 impl RunIndex {
-    /// Whether the list covers the range of level 0 that starts here.
+    /// Whether the list covers the range of level 0 that starts here, or did until it expired.
     #[must_use]
     pub fn covers(&self, shape: &RunShape, start: Rank) -> bool {
+        if start < self.expired_below {
+            return true;
+        }
         let behind = self.runs.partition_point(|run| run.start <= start);
         behind > 0 && start < self.runs[behind - 1].end(shape)
+    }
+
+    /// Whether a fold that stands here finds every id it must.
+    ///
+    /// # Errors
+    /// When ids above what has expired here have left the list: only the log's oldest offset bounds what is removed.
+    pub fn remembers(&self, rank: Rank) -> Result<(), Halt> {
+        if rank < self.expired_below {
+            return Err(Halt::Forgotten { wanted: rank.offset(), border: self.expired_below });
+        }
+        Ok(())
     }
 
     /// Bytes of RAM that the filters take, and the ids they cover.
@@ -102,15 +119,13 @@ impl RunIndex {
     }
 }
 
-/// The stored list with one more run; `None` when the list covers the run's range already.
+/// The stored list with one more run; `None` when the list covers the run's range already, or did until it expired: the
+/// cells of such a run are removed for good.
 #[must_use]
 pub fn with_run(list: &v1::RunList, run: v1::Run, shape: &RunShape) -> Option<v1::RunList> {
     let start = run.start;
-    let covered = list
-        .runs
-        .iter()
-        .any(|listed| listed.start <= start && start < listed.start + shape.span(listed.level));
-    if covered {
+    let holds = |listed: &v1::Run| listed.start <= start && start < listed.start + shape.span(listed.level);
+    if start < list.expired_below || list.runs.iter().any(holds) {
         return None;
     }
     let mut longer = list.clone();
@@ -156,6 +171,7 @@ mod tests {
         let index = RunIndex {
             runs: list.runs.iter().map(|run| ListedRun::from_proto(run, Vec::new())).collect(),
             version: 1,
+            expired_below: Rank::ZERO,
         };
         assert!(index.covers(&shape, Rank::from_u64(1920)));
         assert!(!index.covers(&shape, Rank::from_u64(2176)));

@@ -113,6 +113,7 @@ pub fn expire(list: &v1::RunList, shape: &RunShape, border: Rank) -> Option<v1::
     let (leaving, staying) = shorter.runs.into_iter().partition(gone);
     shorter.runs = staying;
     shorter.leaving.extend::<Vec<_>>(leaving);
+    shorter.expired_below = shorter.expired_below.max(border.as_u64());
     Some(shorter)
 }
 
@@ -121,6 +122,7 @@ mod tests {
     use pulso_domain::fingerprint::{HashKey, PayloadHash};
     use pulso_domain::position::Position;
 
+    use super::super::list::with_run;
     use super::*;
 
     const SHAPE: RunShape = RunShape { range_bits: 2, fan_in_bits: 1, level_max: 2, cell_bits: 1 };
@@ -187,5 +189,7 @@ mod tests {
         assert!(expire(&list, &SHAPE, Rank::from_u64(7)).is_none());
         let shorter = expire(&list, &SHAPE, Rank::from_u64(12)).expect("two");
         assert_eq!((shorter.runs.len(), shorter.leaving.len()), (1, 2));
+        assert_eq!(shorter.expired_below, 12, "none of them is ever listed again");
+        assert!(with_run(&shorter, run(8, 0), &SHAPE).is_none());
     }
 }

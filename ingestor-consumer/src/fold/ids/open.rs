@@ -44,7 +44,9 @@ pub struct OpenRun {
     entries: HashMap<IdHash, (Position, PayloadHash), BuildHasherDefault<IdHasher>>,
     /// One bit for each cell that has entries which are not in a confirmed flush.
     dirty_cells: u64,
-    times: IdTimes,
+    /// The times of its ids after each record that changed them: so that whoever continues the run from a header of an
+    /// owner who was further knows what it said here.
+    times: Vec<(Rank, IdTimes)>,
 }
 
 /// The times within a run's time-ordered ids, and whether it has other ids.
@@ -92,18 +94,18 @@ impl OpenRun {
     #[must_use]
     pub fn new(start: Rank, shape: RunShape) -> Self {
         debug_assert!(shape.cells(0) <= 64, "one bit for each cell of a growing run");
-        Self { start, shape, entries: HashMap::default(), dirty_cells: 0, times: IdTimes::default() }
+        Self { start, shape, entries: HashMap::default(), dirty_cells: 0, times: Vec::new() }
     }
 
-    /// Continues a stored run from `next` on. Entries at or behind `next` come from an owner who was further; they are
-    /// left out, since the fold will enter them itself: the content stays a function of the log prefix.
+    /// Continues a stored run from `next` on. Entries and times at or behind `next` come from an owner who was further;
+    /// they are left out, since the fold will enter them itself: the content stays a function of the log prefix.
     #[must_use]
-    pub fn resume(start: Rank, shape: RunShape, times: IdTimes, cells: &[Cell], next: Position) -> Self {
-        let mut run = Self::new(start, shape);
+    pub fn resume(shape: RunShape, header: Header, cells: &[Cell], next: Position) -> Self {
+        let mut run = Self::new(header.start, shape);
         let entries = cells.iter().flat_map(Cell::entries).filter(|entry| entry.first < next);
         run.entries.extend(entries.map(|entry| (entry.id, (entry.first, entry.payload))));
-        // Times of entries left out may widen the range, which costs a look-up and changes no answer.
-        run.times = times;
+        run.times = header.times;
+        run.times.retain(|(rank, _)| *rank < next.rank);
         run
     }
 
@@ -127,8 +129,14 @@ impl OpenRun {
 
     /// The times of its ids.
     #[must_use]
-    pub const fn times(&self) -> IdTimes {
-        self.times
+    pub fn times(&self) -> IdTimes {
+        self.times.last().map_or_else(IdTimes::default, |(_, times)| *times)
+    }
+
+    /// What is stored beside its cells.
+    #[must_use]
+    pub fn header(&self) -> Header {
+        Header { start: self.start, times: self.times.clone() }
     }
 
     /// The entry of an id.
@@ -143,7 +151,16 @@ impl OpenRun {
     pub fn enter(&mut self, entry: IdEntry, time: Option<u64>) {
         self.entries.insert(entry.id, (entry.first, entry.payload));
         self.dirty_cells |= 1 << self.shape.prefix(0, entry.id);
-        self.times.add(time);
+        let before = self.times();
+        let mut after = before;
+        after.add(time);
+        if after == before {
+            return;
+        }
+        match self.times.last_mut() {
+            Some((rank, times)) if *rank == entry.first.rank => *times = after,
+            _ => self.times.push((entry.first.rank, after)),
+        }
     }
 
     /// The cells that changed since the last confirmed flush (all of them with `all`), each with its prefix.
@@ -183,24 +200,48 @@ impl OpenRun {
     }
 }
 
-/// The stored form of a growing run's header.
-#[must_use]
-pub fn encode_header(times: &IdTimes) -> Bytes {
-    let mut bytes = vec![1_u8, u8::from(times.others), u8::from(times.range.is_some())];
-    let (min, max) = times.range.unwrap_or_default();
-    bytes.extend_from_slice(&min.to_le_bytes());
-    bytes.extend_from_slice(&max.to_le_bytes());
-    bytes.into()
+/// What is stored beside the cells of a growing run.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Header {
+    start: Rank,
+    times: Vec<(Rank, IdTimes)>,
 }
 
-/// Reads [`encode_header`] back; `None` when it is none of this version.
-#[must_use]
-pub fn decode_header(bytes: &[u8]) -> Option<IdTimes> {
-    let bytes: &[u8; 19] = bytes.try_into().ok()?;
-    let [1, others @ 0..=1, timed @ 0..=1, times @ ..] = bytes else { return None };
-    let (min, max) = times.split_first_chunk::<8>()?;
-    let range = (u64::from_le_bytes(*min), u64::from_le_bytes(max.try_into().ok()?));
-    Some(IdTimes { range: (*timed == 1).then_some(range), others: *others == 1 })
+const HEADER_FORMAT: u8 = 1;
+const STEP_BYTES: usize = 4 + 1 + 8 + 8;
+
+impl Header {
+    /// The stored form: a version byte, then per step the record relative to the run's start (u32 LE), a byte of flags
+    /// (1: other ids, 2: timed ids), the smallest and the largest time (u64 LE).
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        let mut bytes = Vec::with_capacity(1 + self.times.len() * STEP_BYTES);
+        bytes.push(HEADER_FORMAT);
+        for (rank, times) in &self.times {
+            let (min, max) = times.range.unwrap_or_default();
+            bytes.extend_from_slice(&((rank.as_u64() - self.start.as_u64()) as u32).to_le_bytes());
+            bytes.push(u8::from(times.others) | u8::from(times.range.is_some()) << 1);
+            bytes.extend_from_slice(&min.to_le_bytes());
+            bytes.extend_from_slice(&max.to_le_bytes());
+        }
+        bytes.into()
+    }
+
+    /// Reads [`Header::encode`] back, for the run that starts at `start`; `None` when it is none of this version.
+    #[must_use]
+    pub fn decode(start: Rank, bytes: &[u8]) -> Option<Self> {
+        let (&[HEADER_FORMAT], steps) = bytes.split_first_chunk()? else { return None };
+        let (steps, []) = steps.as_chunks::<STEP_BYTES>() else { return None };
+        let times = steps.iter().map(|step| {
+            let (relative, rest) = step.split_first_chunk::<4>()?;
+            let (&[flags @ 0..=3], rest) = rest.split_first_chunk()? else { return None };
+            let (min, max) = rest.split_first_chunk::<8>()?;
+            let range = (u64::from_le_bytes(*min), u64::from_le_bytes(max.try_into().ok()?));
+            let rank = Rank::from_u64(start.as_u64() + u64::from(u32::from_le_bytes(*relative)));
+            Some((rank, IdTimes { range: (flags & 2 != 0).then_some(range), others: flags & 1 != 0 }))
+        });
+        Some(Self { start, times: times.collect::<Option<_>>()? })
+    }
 }
 
 #[cfg(test)]
@@ -225,12 +266,14 @@ mod tests {
             .into_iter()
             .map(|(_, bytes)| Cell::decode(start, bytes).expect("own encoding"))
             .collect();
-        let times = decode_header(&encode_header(&run.times())).expect("own encoding");
-        assert_eq!(times, run.times());
+        let header = Header::decode(start, &run.header().encode()).expect("own encoding");
+        assert_eq!(header, run.header());
         let next = Position::new(Rank::new(1, 130).expect("small"), 0);
-        let resumed = OpenRun::resume(start, shape, times, &cells, next);
+        let resumed = OpenRun::resume(shape, header, &cells, next);
         assert_eq!(resumed.len(), 2);
         assert!(resumed.find(entry(1, 0).id).is_some() && resumed.find(entry(3, 0).id).is_none());
+        assert_eq!(run.times().range, Some((128, 140)));
+        assert_eq!(resumed.times().range, Some((128, 129)), "the times are those of the prefix too");
     }
 
     #[test]
