@@ -103,7 +103,12 @@ impl PartitionFold {
                 appended_at_max_nanos: closing.appended_at_max_nanos,
                 filters: Filter::build(closing.run.ids()).into_iter().collect(),
             };
-            let Some(longer) = with_run(&list, run.to_proto(), &self.config.shape) else { continue };
+            let Some(longer) = with_run(&list, run.to_proto(), &self.config.shape) else {
+                if !self.config.rules.covered_range_is_closed {
+                    self.push_complete_run(closing, &run, flush);
+                }
+                continue;
+            };
             list = longer;
             self.push_complete_run(closing, &run, flush);
             listed.push(run);

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use pulso_domain::fate::Fate;
-use pulso_domain::fingerprint::{HashKey, PayloadHash};
+use pulso_domain::fingerprint::{HashKey, IdHash, PayloadHash};
 use pulso_domain::position::{Position, Rank};
 use pulso_domain::reason::Reason;
 use pulso_platform::log::LogRecord;
@@ -47,6 +47,8 @@ pub struct FoldConfig {
 pub struct FoldRules {
     /// An entry found elsewhere with its own position is entered in the open run all the same.
     pub own_entry_is_entered: bool,
+    /// A range that the list has come to cover is no longer open here, and is not written again.
+    pub covered_range_is_closed: bool,
     /// A dead letter does not claim its id.
     pub dead_letter_claims_nothing: bool,
     /// A complete run is looked up until the list has it.
@@ -59,6 +61,7 @@ impl FoldRules {
     /// The protocol.
     pub const ALL: Self = Self {
         own_entry_is_entered: true,
+        covered_range_is_closed: true,
         dead_letter_claims_nothing: true,
         run_is_kept_until_listed: true,
         only_confirmed_is_evicted: true,
@@ -191,10 +194,9 @@ impl PartitionFold {
     pub fn adopt(&mut self, index: RunIndex, list: v1::RunList) -> Result<(), Halt> {
         index.remembers(self.state.rank())?;
         let shape = self.config.shape;
-        if self.open.as_ref().is_some_and(|open| index.covers(&shape, open.start())) {
-            self.open = None;
-        }
-        self.closing.retain(|closing| !index.covers(&shape, closing.run.start()));
+        let closed = |start| self.config.rules.covered_range_is_closed && index.covers(&shape, start);
+        self.open.take_if(|open| closed(open.start()));
+        self.closing.retain(|closing| !closed(closing.run.start()));
         let top = |rank: Rank| shape.range_start(rank, shape.level_max);
         let ends = index.runs.iter().map(|run| (run.end(&shape), run.appended_at_max_nanos));
         let mut ends: Vec<_> = ends.filter(|(end, _)| top(*end) == *end).collect();
@@ -285,7 +287,7 @@ impl PartitionFold {
     #[inline]
     fn fate(&mut self, item: &Item, position: Position, candidates: std::ops::Range<usize>) -> Fate {
         if let Some(reason) = item.reason {
-            if !self.config.rules.dead_letter_claims_nothing {
+            if !self.config.rules.dead_letter_claims_nothing && item.id != IdHash(0) {
                 self.enter(item, position);
             }
             return Fate::DeadLettered(reason);
@@ -367,7 +369,8 @@ impl PartitionFold {
             self.range_ends.push((rank, appended_at_max_nanos));
         }
         self.open_stored = false;
-        let covered = self.index.covers(&self.config.shape, rank);
+        let covered =
+            self.config.rules.covered_range_is_closed && self.index.covers(&self.config.shape, rank);
         self.open = (!covered).then(|| OpenRun::new(rank, self.config.shape));
     }
 }
