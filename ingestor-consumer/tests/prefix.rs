@@ -1,7 +1,8 @@
 //! What the simulator found: each state, fate and byte is a function of the log prefix, whoever comes by and however often.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use prost::Message;
 use pulso_domain::fingerprint::HashKey;
 use pulso_ingestor_consumer::fold::ids::RunShape;
@@ -145,7 +146,7 @@ struct Overtaken {
 impl Store for Overtaken {
     fn get(&self, keys: &[Key]) -> Result<Vec<Option<Cell>>, StoreError> {
         let found = self.store.get(keys);
-        if let Some(act) = self.act.lock().unwrap().take() {
+        if let Some(act) = self.act.lock().take() {
             act();
         }
         found
