@@ -36,6 +36,8 @@ pub struct Settings {
     pub log: Option<Arc<dyn Log>>,
     /// Partitions of the log, whose tenants are rated.
     pub partitions: u32,
+    /// How long an apply waits after a start until the fold has read what the log held; only with a log.
+    pub fold_wait: Duration,
 }
 
 /// What an apply did.
@@ -66,6 +68,9 @@ struct Inner {
 
 /// Stands for the end of the log as it is at the next apply: an append did not say what became of it.
 const LOG_END: u64 = u64::MAX;
+
+/// How often an apply looks whether the fold has come far enough.
+const FOLD_POLL: Duration = Duration::from_millis(20);
 
 /// What the run loop has to do and does.
 #[derive(Default)]
@@ -177,7 +182,16 @@ impl PricingService {
         if let Some(log) = self.inner.settings.log.as_ref().filter(|_| *fold_to == LOG_END) {
             *fold_to = versions::log_end(&**log)?;
         }
-        if versions::is_folded_to(self.store(), *fold_to)? { Ok(()) } else { Err(PricingError::NotReady) }
+        let mut waited = Duration::ZERO;
+        while !versions::is_folded_to(self.store(), *fold_to)? {
+            if waited >= self.inner.settings.fold_wait {
+                return Err(PricingError::NotReady);
+            }
+            // The fold writes its progress to the store and tells nobody, so that the store is asked again.
+            std::thread::sleep(FOLD_POLL);
+            waited += FOLD_POLL;
+        }
+        Ok(())
     }
 
     /// Takes over a catalog that someone else applied.

@@ -2,6 +2,7 @@
 
 mod catalog;
 mod golden;
+mod invoices;
 mod properties;
 mod rating;
 mod service;

@@ -37,7 +37,8 @@ fn flat(price: &str) -> Parsed {
 }
 
 fn service(store: &MemoryStore) -> PricingService {
-    let settings = Settings { store: Arc::new(store.clone()), log: None, partitions: 1 };
+    let settings =
+        Settings { store: Arc::new(store.clone()), log: None, partitions: 1, fold_wait: Duration::ZERO };
     PricingService::open(settings).expect("opens")
 }
 
@@ -220,13 +221,17 @@ fn in_one_process_the_catalog_stands_in_the_log_before_the_store() {
     let opened = EmbeddedLog::open(config).expect("opens");
     let log: Arc<dyn Log> = Arc::new(opened.0);
     let store = MemoryStore::new();
-    let open = || {
-        let settings =
-            Settings { store: Arc::new(store.clone()), log: Some(Arc::clone(&log)), partitions: 1 };
+    let open = |fold_wait: Duration| {
+        let settings = Settings {
+            store: Arc::new(store.clone()),
+            log: Some(Arc::clone(&log)),
+            partitions: 1,
+            fold_wait,
+        };
         PricingService::open(settings).expect("opens")
     };
     let end = log.watermarks(0).expect("there").end_offset;
-    let service = open();
+    let service = open(Duration::ZERO);
     if end > 0 {
         assert!(matches!(service.apply(&flat("2"), Mode::Replace), Err(PricingError::NotReady)));
     }
@@ -241,9 +246,14 @@ fn in_one_process_the_catalog_stands_in_the_log_before_the_store() {
     let stored = store.get(&[keys::catalog_version(1)]).expect("reads").remove(0).expect("there");
     assert_eq!((applied.version, applied.document), (1, stored.value));
     // A start that has not folded the record yet must not number another catalog the same.
-    assert!(matches!(open().apply(&flat("3"), Mode::Replace), Err(PricingError::NotReady)));
-    fold_to(&store, end + 1);
-    assert_eq!(open().apply(&flat("3"), Mode::Replace).expect("applies").version, 2);
+    assert!(matches!(open(Duration::ZERO).apply(&flat("3"), Mode::Replace), Err(PricingError::NotReady)));
+    thread::scope(|scope| {
+        // An apply that may wait goes through once the fold has come past the record.
+        let waiting = open(LONG);
+        let applied = scope.spawn(move || waiting.apply(&flat("3"), Mode::Replace).expect("applies"));
+        fold_to(&store, end + 1);
+        assert_eq!(applied.join().expect("no panic").version, 2);
+    });
 }
 
 fn fold_to(store: &MemoryStore, offset: u64) {
