@@ -163,7 +163,7 @@ pub struct Unpriced {
 /// What rating gives: every quantity is in one of the two.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Rated {
-    /// By SKU, unit, region, window, then tier.
+    /// By SKU, unit, region, window, price version, then tier.
     pub charges: Vec<Charge>,
     /// By SKU, unit, region, then reason.
     pub unpriced: Vec<Unpriced>,
