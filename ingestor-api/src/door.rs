@@ -19,8 +19,30 @@ pub struct Caller {
     pub may_correct: bool,
 }
 
-/// For each SKU that the catalog knows, the units that can be converted to its own. Bytes, as they stand on the wire.
+/// What the catalog says about units, as of one moment. Bytes, as they stand on the wire.
+pub trait Units: Send + Sync {
+    /// Whether it knows no SKU, so that there is nothing to check.
+    fn is_empty(&self) -> bool;
+
+    /// Whether the unit can be converted to the SKU's own; `None` for a SKU that it does not know.
+    fn accepts(&self, product_sku: &[u8], use_unit: &[u8]) -> Option<bool>;
+}
+
+/// For each SKU that the catalog knows, the units that can be converted to its own.
 type UnitTable = HashMap<Vec<u8>, Vec<Vec<u8>>>;
+
+impl Units for UnitTable {
+    fn is_empty(&self) -> bool {
+        HashMap::is_empty(self)
+    }
+
+    fn accepts(&self, product_sku: &[u8], use_unit: &[u8]) -> Option<bool> {
+        Some(self.get(product_sku)?.iter().any(|unit| unit == use_unit))
+    }
+}
+
+/// Gives what holds now; asked once per batch.
+type UnitSource = dyn Fn() -> Arc<dyn Units> + Send + Sync;
 
 /// What the door looks at of a pulse that is good in itself.
 #[derive(Clone, Copy, Debug)]
@@ -32,29 +54,54 @@ pub(crate) struct Measured<'a> {
     pub(crate) occurred_at: Instant,
 }
 
-/// The ingestor's copy of the catalog's units. Empty at first: a SKU that is not in it is accepted with any unit.
-/// Cheap to clone; all clones see the same table.
-#[derive(Clone, Debug, Default)]
+/// The ingestor's view of the catalog's units. Empty at first: a SKU that is not in it is accepted with any unit.
+/// Cheap to clone; all clones see the same.
+#[derive(Clone)]
 pub struct UnitBook {
-    table: Arc<RwLock<Arc<UnitTable>>>,
+    source: Arc<RwLock<Arc<UnitSource>>>,
+}
+
+impl Default for UnitBook {
+    fn default() -> Self {
+        let none: Arc<dyn Units> = Arc::new(UnitTable::new());
+        Self::following(move || Arc::clone(&none))
+    }
+}
+
+impl std::fmt::Debug for UnitBook {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("UnitBook").finish_non_exhaustive()
+    }
 }
 
 impl UnitBook {
-    /// Replaces the table, for each SKU its units: calls that begin after this see the new one.
+    /// Asks `source` what holds, once per batch: a call that begins after a catalog was applied sees the new one.
+    #[must_use]
+    pub fn following(source: impl Fn() -> Arc<dyn Units> + Send + Sync + 'static) -> Self {
+        Self { source: Arc::new(RwLock::new(Arc::new(source))) }
+    }
+
+    /// Replaces what holds by a table, for each SKU its units: calls that begin after this see the new one.
     pub fn replace(&self, table: HashMap<String, Vec<String>>) {
         let bytes = |units: Vec<String>| units.into_iter().map(String::into_bytes).collect();
-        let table = table.into_iter().map(|(sku, units)| (sku.into_bytes(), bytes(units))).collect();
-        *self.table.write() = Arc::new(table);
+        let table: UnitTable =
+            table.into_iter().map(|(sku, units)| (sku.into_bytes(), bytes(units))).collect();
+        let table: Arc<dyn Units> = Arc::new(table);
+        *self.source.write() = Arc::new(move || Arc::clone(&table));
+    }
+
+    fn now(&self) -> Arc<dyn Units> {
+        let source = Arc::clone(&self.source.read());
+        source()
     }
 }
 
 /// Judges the pulses of one batch.
-#[derive(Debug)]
 pub(crate) struct Door {
     oldest: Instant,
     newest: Instant,
     caller: Caller,
-    units: Arc<UnitTable>,
+    units: Arc<dyn Units>,
 }
 
 impl Door {
@@ -67,7 +114,7 @@ impl Door {
             oldest: at(now.seconds().saturating_sub(past).max(SECONDS_MIN)),
             newest: at(now.seconds().saturating_add(future).min(SECONDS_MAX)),
             caller,
-            units: Arc::clone(&units.table.read()),
+            units: units.now(),
         }
     }
 
@@ -94,8 +141,8 @@ impl Door {
 
     /// Checks the unit against the catalog; a SKU that it does not know takes any.
     pub(crate) fn check_unit(&self, product_sku: &[u8], use_unit: &[u8]) -> Result<(), Rejection> {
-        match self.units.get(product_sku) {
-            Some(units) if !units.iter().any(|unit| unit == use_unit) => Err(UNIT_MISMATCH),
+        match self.units.accepts(product_sku, use_unit) {
+            Some(false) => Err(UNIT_MISMATCH),
             _ => Ok(()),
         }
     }
