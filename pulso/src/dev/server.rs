@@ -8,13 +8,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::{Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use pulso_domain::fingerprint::HashKey;
 use pulso_domain::usage::UsageChanged;
-use pulso_ingestor_api::door::UnitBook;
+use pulso_ingestor_api::door::{UnitBook, Units};
 use pulso_ingestor_api::ingest::IngestDeps;
 use pulso_ingestor_api::settings::IngestSettings;
 use pulso_ingestor_consumer::halts::Halts;
+use pulso_ingestor_consumer::lookup;
 use pulso_ingestor_consumer::pipeline::{self, ConsumerConfig, ConsumerDeps};
 use pulso_platform::log::Log;
 use pulso_platform::service::admin::{self, Admin};
@@ -24,18 +25,24 @@ use pulso_platform::service::listen;
 use pulso_platform::service::tasks::{Exit as End, Signals, Stage, Supervisor, Tasks};
 use pulso_platform::service::telemetry;
 use pulso_platform::store::Store;
+use pulso_pricing::rate::CompiledCatalog;
+use pulso_pricing::service::{PricingService, Settings as PricingSettings};
 use pulso_query_api::Sources;
 use pulso_query_api::settings::QuerySettings;
 use serde_json::json;
 use tokio::net::TcpListener;
 
-use super::folder::DataFolder;
+use super::folder::{DataFolder, log_failure};
 use super::settings::ServerArgs;
 use super::watch::Watch;
 use crate::cli::exit::Failure;
 
 /// Changes that wait for pricing before the consumer waits too.
 const HANDOFF_CHANGES_MAX: usize = 64;
+
+/// After a crash at most one flush interval is folded again: mostly far less than this.
+const CATCH_UP_MAX: Duration = Duration::from_secs(5);
+const CATCH_UP_STEP: Duration = Duration::from_millis(5);
 
 /// Where a server listens.
 #[derive(Clone, Copy, Debug)]
@@ -73,7 +80,7 @@ struct Shared {
     log: Arc<dyn Log>,
     store: Arc<dyn Store>,
     halts: Arc<Halts>,
-    units: UnitBook,
+    pricing: PricingService,
     health: Health,
 }
 
@@ -98,17 +105,17 @@ impl Server {
             log: Arc::clone(&folder.log) as Arc<dyn Log>,
             store: Arc::clone(&folder.store) as Arc<dyn Store>,
             halts: Arc::default(),
-            units: UnitBook::default(),
+            pricing: open_pricing(&folder).await?,
             health: health.clone(),
         };
+        let ends = shared.log_ends()?;
         let (handoff, changes) = bounded(HANDOFF_CHANGES_MAX);
         shared.start_ingestor(sockets.ingest, args);
         shared.start_consumer(args, &folder, handoff)?;
-        tasks
-            .spawn_blocking(Stage::Flush, "pricing", move || Ok(changes.iter().for_each(drop)))
-            .map_err(Failure::failed)?;
+        shared.start_pricing(changes)?;
         shared.start_api(sockets.api, args, folder.hash_key);
         shared.start_watch();
+        shared.catch_up(&ends).await;
         Ok(Self { addresses, tasks, supervisor, health, folder, grace: args.process.grace })
     }
 
@@ -165,7 +172,61 @@ async fn open(data_dir: &Path, partitions: u32) -> Result<DataFolder, Failure> {
     opened.await.map_err(Failure::failed)?
 }
 
+/// Reads the catalog in force.
+async fn open_pricing(folder: &DataFolder) -> Result<PricingService, Failure> {
+    let log = Arc::clone(&folder.log) as Arc<dyn Log>;
+    let settings = PricingSettings {
+        store: Arc::clone(&folder.store) as Arc<dyn Store>,
+        partitions: log.layout().partitions,
+        log: Some(log),
+        fold_wait: CATCH_UP_MAX,
+    };
+    let opened = tokio::task::spawn_blocking(move || PricingService::open(settings));
+    opened.await.map_err(Failure::failed)?.map_err(Failure::failed)
+}
+
+/// The units of one catalog version, for the door.
+struct CatalogUnits(Arc<CompiledCatalog>);
+
+impl Units for CatalogUnits {
+    fn is_empty(&self) -> bool {
+        self.0.document().skus.is_empty()
+    }
+
+    fn accepts(&self, product_sku: &[u8], use_unit: &[u8]) -> Option<bool> {
+        let text = |bytes| std::str::from_utf8(bytes).ok();
+        self.0.accepts_unit(text(product_sku)?, text(use_unit)?)
+    }
+}
+
 impl Shared {
+    /// Where each partition of the log ends now.
+    fn log_ends(&self) -> Result<Vec<u64>, Failure> {
+        let partitions = 0..self.log.layout().partitions;
+        let ends = partitions.map(|partition| Ok(self.log.watermarks(partition)?.end_offset));
+        ends.collect::<Result<_, _>>().map_err(|error| log_failure(&error))
+    }
+
+    /// Waits until what the log held at the start is folded, so that the first read sees all of it and the first catalog
+    /// can be applied. A long way to go is no reason not to take pulses: then it serves, and says 503 where it must.
+    async fn catch_up(&self, ends: &[u64]) {
+        let all_folded = async {
+            while !self.is_folded_to(ends) {
+                tokio::time::sleep(CATCH_UP_STEP).await;
+            }
+        };
+        if tokio::time::timeout(CATCH_UP_MAX, all_folded).await.is_err() {
+            tracing::info!("the log is still being folded; reads of its newest part have to wait");
+        }
+    }
+
+    fn is_folded_to(&self, ends: &[u64]) -> bool {
+        (0..).zip(ends).all(|(partition, end)| {
+            let folded = lookup::folded_through(&*self.store, partition);
+            self.halts.is_halted(partition) || folded.is_ok_and(|rank| rank.offset() >= *end)
+        })
+    }
+
     fn start_ingestor(&self, listener: TcpListener, args: &ServerArgs) {
         let bytes = |size: u64| usize::try_from(size).unwrap_or(usize::MAX);
         let settings = IngestSettings {
@@ -177,7 +238,9 @@ impl Shared {
             drain_max: args.process.grace / 2,
             ..IngestSettings::default()
         };
-        let deps = IngestDeps { log: Arc::clone(&self.log), clock: Clock::System, units: self.units.clone() };
+        let pricing = self.pricing.clone();
+        let units = UnitBook::following(move || Arc::new(CatalogUnits(pricing.catalog())));
+        let deps = IngestDeps { log: Arc::clone(&self.log), clock: Clock::System, units };
         let stop = self.tasks.stop_of(Stage::Accept);
         self.tasks.spawn(Stage::Accept, "ingestor", async {
             Ok(pulso_ingestor_api::server::serve(settings, deps, listener, stop).await?)
@@ -208,6 +271,12 @@ impl Shared {
             Ok(())
         };
         self.tasks.spawn_blocking(Stage::Work, "consumer", work).map_err(Failure::failed)
+    }
+
+    fn start_pricing(&self, changes: Receiver<UsageChanged>) -> Result<(), Failure> {
+        let (pricing, stop) = (self.pricing.clone(), self.tasks.stop_of(Stage::Flush));
+        let work = move || Ok(pricing.run(&changes, &stop)?);
+        self.tasks.spawn_blocking(Stage::Flush, "pricing", work).map_err(Failure::failed)
     }
 
     fn start_api(&self, listener: TcpListener, args: &ServerArgs, hash_key: HashKey) {

@@ -84,7 +84,7 @@ async fn post(args: &DocumentArgs, path: &str, format: Format) -> Outcome {
         output::data(format!("version {version}, {} changes", changes.len()))?;
         changes.iter().try_for_each(|change| output::data(format!("  {}", sentence(change))))?;
     } else {
-        output::rows(format, &answer, changes, &["change", "entry", "key"])?;
+        output::rows(format, &answer, changes, &["action", "kind", "key"])?;
     }
     Ok(Exit::Ok)
 }

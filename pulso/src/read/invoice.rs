@@ -94,7 +94,17 @@ pub async fn explain(args: &ExplainArgs, format: Format) -> Outcome {
         output::data("")?;
     }
     let pulses = entries(&document, "pulses");
-    let columns = ["id", "occurred_at", "used_amount", "use_unit", "region", "resource_id", "position"];
+    let columns = [
+        "position",
+        "pulse.id",
+        "pulse.occurred_at",
+        "pulse.used_amount",
+        "pulse.use_unit",
+        "pulse.region",
+        "pulse.resource_id",
+        "quantity",
+        "billed_cost",
+    ];
     output::rows(format, &document, pulses, &columns)?;
     if pulses.len() == args.limit && format != Format::Json {
         output::note(format!("the first {} pulses; --limit shows more", args.limit));
