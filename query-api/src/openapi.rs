@@ -7,6 +7,9 @@ use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::{OpenApi as Document, Ref, RefOr, ResponseBuilder};
 
 use crate::problem::{Code, Fault, Problem, ProblemBody};
+use crate::routes::catalog::ModeWord;
+use crate::routes::dead_letters::ReasonWord;
+use crate::routes::usage::Granularity;
 
 /// What the document begins with.
 #[derive(OpenApi)]
@@ -28,7 +31,7 @@ use crate::problem::{Code, Fault, Problem, ProblemBody};
         (name = "operations", description = "Is everything accounted for?"),
         (name = "catalog", description = "What things cost."),
     ),
-    components(schemas(ProblemBody<'_>, Code, Fault)),
+    components(schemas(ProblemBody<'_>, Code, Fault, Granularity, ModeWord, ReasonWord)),
 )]
 pub(crate) struct Start;
 
@@ -50,8 +53,14 @@ fn operations<'a>(path: &str, item: &'a mut PathItem) -> Vec<(&'a mut Operation,
     let mut shared = vec![Code::UnknownParameter, Code::NotAcceptable, Code::Internal, Code::PartitionHalted];
     shared.extend(path.contains('{').then_some(Code::NotFound));
     let read = [shared.as_slice(), &[Code::WaitTimeout]].concat();
-    let written =
-        [shared.as_slice(), &[Code::RequestTimeout, Code::BodyTooLarge, Code::UnsupportedMediaType]].concat();
+    let of_bodies = [
+        Code::RequestTimeout,
+        Code::CatalogChanged,
+        Code::BodyTooLarge,
+        Code::UnsupportedMediaType,
+        Code::InvalidCatalog,
+    ];
+    let written = [shared.as_slice(), &of_bodies].concat();
     let get = item.get.as_mut().map(|operation| (operation, read));
     let post = item.post.as_mut().map(|operation| (operation, written));
     get.into_iter().chain(post).collect()

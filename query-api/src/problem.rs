@@ -10,6 +10,8 @@ use axum::response::{IntoResponse, Response};
 use pulso_ingestor_consumer::fold::halt::Stop;
 use pulso_platform::log::LogError;
 use pulso_platform::store::StoreError;
+use pulso_pricing::catalog::CatalogError;
+use pulso_pricing::service::PricingError;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -37,8 +39,6 @@ pub enum Code {
     PulseNotFound,
     /// A dead letter that does not exist.
     DeadLetterNotFound,
-    /// No catalog was applied yet.
-    CatalogNotFound,
     /// The path has other methods.
     MethodNotAllowed,
     /// The answer does not come in a type that `Accept` names.
@@ -67,7 +67,7 @@ pub enum Code {
 
 impl Code {
     /// Every code.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 22] = [
         Self::UnknownParameter,
         Self::InvalidParameter,
         Self::InvalidPageToken,
@@ -78,7 +78,6 @@ impl Code {
         Self::LineNotFound,
         Self::PulseNotFound,
         Self::DeadLetterNotFound,
-        Self::CatalogNotFound,
         Self::MethodNotAllowed,
         Self::NotAcceptable,
         Self::RequestTimeout,
@@ -113,7 +112,6 @@ impl Code {
             Self::DeadLetterNotFound => {
                 (S::NOT_FOUND, "DEAD_LETTER_NOT_FOUND", "the dead letter does not exist")
             }
-            Self::CatalogNotFound => (S::NOT_FOUND, "CATALOG_NOT_FOUND", "no catalog was applied yet"),
             Self::MethodNotAllowed => {
                 (S::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", "the path has other methods")
             }
@@ -167,6 +165,10 @@ pub struct Fault {
     /// What is wrong and how to mend it.
     #[schema(example = "write money as a string, such as \"0.35\"")]
     pub detail: String,
+    /// The line of the text, from 1, where it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub line: Option<u64>,
 }
 
 /// Why a request failed.
@@ -198,6 +200,15 @@ impl Problem {
     pub(crate) fn internal(what: &dyn std::fmt::Display) -> Self {
         tracing::error!(error = %what, "a request failed by a fault of the server");
         Self::new(Code::Internal, "the server's log says more; try again, and tell its operator")
+    }
+
+    /// A catalog document that is wrong, with every place.
+    pub(crate) fn invalid_catalog(errors: Vec<CatalogError>) -> Self {
+        let fault =
+            |error: CatalogError| Fault { pointer: error.pointer, detail: error.detail, line: error.line };
+        let errors: Vec<_> = errors.into_iter().map(fault).collect();
+        let detail = format!("nothing was applied; mend what `errors` names ({})", errors.len());
+        Self { errors, ..Self::new(Code::InvalidCatalog, detail) }
     }
 
     /// Whether the same request may succeed later without anyone's help.
@@ -233,6 +244,21 @@ impl From<LogError> for Problem {
                 Self::new(Code::Unavailable, error.to_string())
             }
             _ => Self::internal(&error),
+        }
+    }
+}
+
+impl From<PricingError> for Problem {
+    fn from(error: PricingError) -> Self {
+        match error {
+            PricingError::InvalidCatalog(errors) => Self::invalid_catalog(errors),
+            PricingError::Conflict => Self::new(Code::CatalogChanged, error.to_string()),
+            PricingError::NotReady | PricingError::Unsteady { .. } => {
+                Self::new(Code::Unavailable, error.to_string())
+            }
+            PricingError::Damaged { .. } => Self::internal(&error),
+            PricingError::Store(error) => error.into(),
+            PricingError::Log(error) => error.into(),
         }
     }
 }

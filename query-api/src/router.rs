@@ -16,17 +16,26 @@ use crate::api::Api;
 use crate::http::finish::{finish, no_method, no_path, panicked};
 use crate::openapi::{Start, complete};
 use crate::read::sources::Sources;
-use crate::routes::{dead_letters, ledger, pages, pulses, tenants, usage};
+use crate::routes::{
+    catalog, charges, dead_letters, explain, invoices, ledger, pages, pulses, tenants, usage,
+};
 use crate::settings::QuerySettings;
 
 fn operations() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::with_openapi(Start::openapi())
         .routes(routes!(tenants::list_tenants))
         .routes(routes!(usage::list_usage))
+        .routes(routes!(charges::list_charges))
+        .routes(routes!(invoices::list_invoices))
+        .routes(routes!(invoices::get_invoice))
+        .routes(routes!(explain::explain_line))
         .routes(routes!(pulses::get_pulse))
         .routes(routes!(ledger::get_ledger))
         .routes(routes!(dead_letters::list_dead_letters))
         .routes(routes!(dead_letters::get_dead_letter))
+        .routes(routes!(catalog::get_catalog))
+        .routes(routes!(catalog::plan_catalog))
+        .routes(routes!(catalog::apply_catalog))
 }
 
 /// The OpenAPI document.

@@ -291,6 +291,7 @@ impl Shared {
             store: Arc::clone(&self.store),
             clock: Clock::System,
             hash_key,
+            pricing: self.pricing.clone(),
         };
         let stop = self.tasks.stop_of(Stage::Accept);
         self.tasks.spawn(Stage::Accept, "api", async {

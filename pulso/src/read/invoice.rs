@@ -96,12 +96,12 @@ pub async fn explain(args: &ExplainArgs, format: Format) -> Outcome {
     let pulses = entries(&document, "pulses");
     let columns = [
         "position",
-        "pulse.id",
-        "pulse.occurred_at",
-        "pulse.used_amount",
-        "pulse.use_unit",
-        "pulse.region",
-        "pulse.resource_id",
+        "id",
+        "occurred_at",
+        "used_amount",
+        "use_unit",
+        "region",
+        "resource_id",
         "quantity",
         "billed_cost",
     ];

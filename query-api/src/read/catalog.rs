@@ -1,10 +1,9 @@
-//! The catalog in force, as far as a read needs it: which tenants it names.
+//! The catalog in force, and versions before it, as far as reads need them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use bytes::Bytes;
-use pulso_platform::store::keys;
-use serde::Deserialize;
+use pulso_pricing::rate::CompiledCatalog;
 
 use super::sources::Sources;
 use crate::problem::Problem;
@@ -18,47 +17,33 @@ pub(crate) struct Profile {
     pub(crate) source_id: Option<String>,
 }
 
-/// The part of the document that names tenants.
-#[derive(Deserialize)]
-struct Names {
-    #[serde(default)]
-    tenants: Vec<TenantEntry>,
-    #[serde(default)]
-    contracts: Vec<TenantEntry>,
-}
-
-#[derive(Deserialize)]
-struct TenantEntry {
-    tenant_id: String,
-    #[serde(default)]
-    name: Option<String>,
-    #[serde(default)]
-    source_id: Option<String>,
-}
-
 impl Sources {
-    /// The newest catalog version and its document; `None` before the first.
-    pub(crate) fn catalog(&self) -> Result<Option<(u64, Bytes)>, Problem> {
-        let damaged = || Problem::internal(&"the head of the catalog names no version");
-        let Some(head) = self.store.get(&[keys::catalog_head()])?.pop().flatten() else { return Ok(None) };
-        let version = u64::from_be_bytes(head.value.as_ref().try_into().map_err(|_| damaged())?);
-        let document =
-            self.store.get(&[keys::catalog_version(version)])?.pop().flatten().ok_or_else(damaged)?;
-        Ok(Some((version, document.value)))
+    /// The tenants that the catalog names, by contract or by name.
+    pub(crate) fn profiles(&self) -> BTreeMap<String, Profile> {
+        let catalog = self.pricing.catalog();
+        let document = catalog.document();
+        let mut profiles = BTreeMap::new();
+        for contract in &document.contracts {
+            profiles.insert(contract.tenant_id.clone(), Profile::default());
+        }
+        for tenant in &document.tenants {
+            let profile = Profile { name: tenant.name.clone(), source_id: tenant.source_id.clone() };
+            profiles.insert(tenant.tenant_id.clone(), profile);
+        }
+        profiles
     }
 
-    /// The tenants that the catalog names, by contract or by name.
-    pub(crate) fn profiles(&self) -> Result<BTreeMap<String, Profile>, Problem> {
-        let Some((_, document)) = self.catalog()? else { return Ok(BTreeMap::new()) };
-        let names: Names = serde_json::from_slice(&document).map_err(|error| Problem::internal(&error))?;
-        let mut profiles = BTreeMap::new();
-        for contract in names.contracts {
-            profiles.insert(contract.tenant_id, Profile::default());
-        }
-        for tenant in names.tenants {
-            let profile = Profile { name: tenant.name, source_id: tenant.source_id };
-            profiles.insert(tenant.tenant_id, profile);
-        }
-        Ok(profiles)
+    /// Whether the catalog names the tenant.
+    pub(crate) fn is_in_catalog(&self, tenant_id: &str) -> bool {
+        let catalog = self.pricing.catalog();
+        let document = catalog.document();
+        document.contracts.iter().any(|contract| contract.tenant_id == tenant_id)
+            || document.tenants.iter().any(|tenant| tenant.tenant_id == tenant_id)
+    }
+
+    /// One version of the catalog: charges are explained under the one they were rated under.
+    pub(crate) fn catalog_version(&self, version: u64) -> Result<Arc<CompiledCatalog>, Problem> {
+        let held = self.pricing.catalog_version(version)?;
+        held.ok_or_else(|| Problem::internal(&"a catalog version that charges name is not there"))
     }
 }

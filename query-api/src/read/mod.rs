@@ -1,6 +1,9 @@
 //! Reading what was folded: synchronous, without HTTP. [`sources`] says from where, the others answer one question each.
 
 pub(crate) mod catalog;
+pub(crate) mod charges;
+pub(crate) mod explain;
+pub(crate) mod invoices;
 pub(crate) mod letters;
 pub(crate) mod position;
 pub(crate) mod pulse;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use pulso_domain::fate::Fate;
 use pulso_domain::position::Position;
-use pulso_domain::pulse::{RawPulse, check};
+use pulso_domain::pulse::{Pulse, RawPulse, check};
 use pulso_domain::time::Instant;
 use pulso_ingestor_consumer::archive::Next;
 use pulso_ingestor_consumer::fold::ids::RunShape;
@@ -56,17 +56,33 @@ pub(crate) struct PulseView {
 }
 
 impl PulseView {
+    /// A good pulse.
+    pub(crate) fn of_good(pulse: &Pulse<'_>) -> Self {
+        Self {
+            id: pulse.id.to_owned(),
+            tenant_id: pulse.tenant_id.to_owned(),
+            product_sku: pulse.product_sku.to_owned(),
+            used_amount: pulse.used_amount.to_string(),
+            use_unit: pulse.use_unit.to_owned(),
+            occurred_at: Some(pulse.occurred_at.to_string()),
+            region: pulse.region.to_owned(),
+            resource_id: pulse.resource_id.to_owned(),
+            tags: pulse.tags.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+        }
+    }
+
     /// What can be shown of a pulse's fields, good or not.
     pub(crate) fn of(raw: &RawPulse<'_>) -> Self {
+        if let Ok(pulse) = check(raw) {
+            return Self::of_good(&pulse);
+        }
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let at = raw.occurred_at.and_then(|(seconds, nanos)| Instant::new(seconds, nanos));
-        // A good amount is shown as every other decimal; a bad one as it came.
-        let amount = check(raw).map_or_else(|_| text(raw.used_amount), |pulse| pulse.used_amount.to_string());
         Self {
             id: text(raw.id),
             tenant_id: text(raw.tenant_id),
             product_sku: text(raw.product_sku),
-            used_amount: amount,
+            used_amount: text(raw.used_amount),
             use_unit: text(raw.use_unit),
             occurred_at: at.map(|at| at.to_string()),
             region: text(raw.region),

@@ -12,6 +12,7 @@ use pulso_ingestor_consumer::{halts, lookup};
 use pulso_platform::log::Log;
 use pulso_platform::service::clock::Clock;
 use pulso_platform::store::Store;
+use pulso_pricing::service::PricingService;
 
 use crate::problem::{Code, Problem};
 
@@ -26,6 +27,8 @@ pub struct Sources {
     pub clock: Clock,
     /// The store's secret: for ids and page tokens.
     pub hash_key: HashKey,
+    /// The catalog in force, and what plans and applies another.
+    pub pricing: PricingService,
 }
 
 impl Sources {

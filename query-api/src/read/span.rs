@@ -43,12 +43,6 @@ impl Span {
         self.first.level()
     }
 
-    /// Its windows.
-    pub(crate) fn windows(&self) -> impl Iterator<Item = Window> {
-        let level = self.level();
-        (self.first.index()..self.end.index()).map(move |index| Window::from_index(level, index))
-    }
-
     /// The months that it touches.
     pub(crate) fn months(&self) -> impl Iterator<Item = Window> {
         let last = Window::from_index(self.level(), self.end.index() - 1);

@@ -1,6 +1,11 @@
 //! One file for each thing that is asked for: its parameters, its answer, its handler.
 
+pub(crate) mod catalog;
+pub(crate) mod charges;
 pub(crate) mod dead_letters;
+pub(crate) mod document;
+pub(crate) mod explain;
+pub(crate) mod invoices;
 pub(crate) mod ledger;
 pub(crate) mod pages;
 pub(crate) mod pulses;

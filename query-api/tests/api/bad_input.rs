@@ -17,6 +17,11 @@ async fn unknown_and_repeated_parameters_are_refused_everywhere() {
     for path in [
         "/v1/tenants",
         "/v1/tenants/acme/usage",
+        "/v1/tenants/acme/charges",
+        "/v1/tenants/acme/invoices",
+        "/v1/tenants/acme/invoices/acme-2026-03",
+        "/v1/tenants/acme/invoices/acme-2026-03/lines/0000000000000000/explain",
+        "/v1/catalog",
         "/v1/tenants/acme/pulses/a",
         "/v1/ledger",
         "/v1/dead-letters",
@@ -31,7 +36,7 @@ async fn unknown_and_repeated_parameters_are_refused_everywhere() {
 #[tokio::test]
 async fn a_bad_value_names_its_field() {
     let world = filled().await;
-    let usage = "/v1/tenants/acme/usage";
+    let (usage, charges) = ("/v1/tenants/acme/usage", "/v1/tenants/acme/charges");
     for (path, field) in [
         (format!("{usage}?from=yesterday"), "from"),
         (format!("{usage}?from=2026-03-01"), "from"),
@@ -54,6 +59,16 @@ async fn a_bad_value_names_its_field() {
         (format!("{usage}?wait_for=0:-1"), "wait_for"),
         (format!("{usage}?wait_for=0:0:1:2"), "wait_for"),
         (format!("{usage}?wait_for=0:99999999999999999999"), "wait_for"),
+        (format!("{charges}?period=2026-13"), "period"),
+        (format!("{charges}?period=2026-1"), "period"),
+        (format!("{charges}?period="), "period"),
+        (format!("{charges}?period=2026-03&from=2026-03-01T00:00:00Z"), "period"),
+        (format!("{charges}?from=2026-03-02T00:00:00Z"), "from"),
+        (format!("{charges}?granularity=week&period=2026-03"), "granularity"),
+        (format!("{charges}?page_size=0"), "page_size"),
+        ("/v1/tenants/acme/invoices?page_size=0".to_owned(), "page_size"),
+        ("/v1/tenants/acme/invoices/acme-2026-03?wait_for=x".to_owned(), "wait_for"),
+        ("/v1/catalog?wait_for=x".to_owned(), "wait_for"),
         ("/v1/tenants/acme/pulses/a?position=1:2".to_owned(), "position"),
         ("/v1/tenants/acme/pulses/a?position=a:b:c".to_owned(), "position"),
         ("/v1/dead-letters?reason=BECAUSE".to_owned(), "reason"),
@@ -68,7 +83,9 @@ async fn a_bad_value_names_its_field() {
 async fn unknown_tenants_paths_and_methods_are_told() {
     let world = filled().await;
     for tenant in ["nobody", "a%20b", &"x".repeat(65), "%00"] {
-        world.problem(&format!("/v1/tenants/{tenant}/usage"), 404, "TENANT_NOT_FOUND").await;
+        for what in ["usage", "charges", "invoices", "invoices/x", "invoices/x/lines/y/explain"] {
+            world.problem(&format!("/v1/tenants/{tenant}/{what}"), 404, "TENANT_NOT_FOUND").await;
+        }
     }
     for path in ["/v1", "/v2/tenants", "/v1/tenants/acme", "/v1/tenants/acme/usage/", "/v1/tenants/%ff/usage"]
     {

@@ -39,6 +39,8 @@ fn every_operation_is_described_with_its_answers() {
             }
             let responses = operation["responses"].as_object().expect("responses");
             assert!(responses.contains_key("200") && responses.contains_key("400"), "{method} {path}");
+            assert_eq!(responses.contains_key("422"), method == "post", "{method} {path}");
+            assert_eq!(responses.contains_key("504"), method == "get", "{method} {path}");
             for (status, response) in responses {
                 assert!(response["description"].is_string(), "{method} {path} {status}");
                 if status != "200" {
@@ -51,6 +53,16 @@ fn every_operation_is_described_with_its_answers() {
                 assert!(parameter["description"].is_string(), "{method} {path} {parameter}");
             }
         }
+    }
+}
+
+#[test]
+fn every_reference_of_the_document_leads_somewhere() {
+    let text = generated();
+    let document: Value = serde_json::from_str(&text).expect("JSON");
+    let references = text.split("\"$ref\": \"#").skip(1).map(|rest| rest.split('"').next().expect("ends"));
+    for reference in references {
+        assert!(document.pointer(reference).is_some(), "{reference}");
     }
 }
 

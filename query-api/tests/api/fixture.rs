@@ -1,16 +1,19 @@
 //! A world of four partitions: pulses go through the embedded log and the real fold; requests through the real router.
 
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode, header};
+use crossbeam_channel::Sender;
 use http_body_util::BodyExt;
 use prost::Message;
 use pulso_domain::fingerprint::HashKey;
 use pulso_domain::partitioner::partition_of;
 use pulso_domain::time::Instant;
+use pulso_domain::usage::UsageChanged;
 use pulso_ingestor_consumer::fold::ids::RunShape;
 use pulso_ingestor_consumer::fold::partition::{FoldConfig, FoldRules};
 use pulso_ingestor_consumer::fold::state::FoldState;
@@ -20,11 +23,13 @@ use pulso_platform::log::{Appended, Log};
 use pulso_platform::service::clock::Clock;
 use pulso_platform::store::Store;
 use pulso_platform::store::memory::MemoryStore;
+use pulso_pricing::service::{PricingService, Settings};
 use pulso_proto::v1;
 use pulso_query_api::Sources;
 use pulso_query_api::router::router;
 use pulso_query_api::settings::QuerySettings;
 use serde_json::Value;
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 pub(crate) const PARTITIONS: u32 = 4;
@@ -56,6 +61,7 @@ pub(crate) struct World {
     pub(crate) log: Arc<EmbeddedLog>,
     pub(crate) store: Arc<MemoryStore>,
     workers: Vec<PartitionWorker>,
+    pricing: Rating,
     pub(crate) router: Router,
     pub(crate) sources: Sources,
     _folder: tempfile::TempDir,
@@ -89,14 +95,19 @@ impl World {
             PartitionWorker::open(Arc::clone(&store) as Arc<dyn Store>, config, &first).expect("opens")
         };
         let workers = (0..PARTITIONS).map(open).collect();
+        let pricing = Rating::start(Arc::clone(&log), Arc::clone(&store));
         let sources = Sources {
             log: Arc::clone(&log) as Arc<dyn Log>,
             store: Arc::clone(&store) as Arc<dyn Store>,
             clock,
             hash_key,
+            pricing: pricing.service.clone(),
         };
         let router = router(settings, sources.clone());
-        Self { log, store, workers, router, sources, _folder: folder }
+        let mut world = Self { log, store, workers, pricing, router, sources, _folder: folder };
+        // The first records of the log are control records; a catalog is applied only behind them.
+        world.fold();
+        world
     }
 
     /// Appends a record of these pulses, all of one partition.
@@ -119,8 +130,15 @@ impl World {
             for record in self.log.fetch(partition, &offsets).expect("reads") {
                 worker.fold_record(&record).expect("folds");
             }
-            worker.flush().expect("flushes");
+            let changed = worker.flush().expect("flushes");
+            changed.into_iter().for_each(|changed| self.pricing.changes.send(changed).expect("runs"));
         }
+    }
+
+    /// Folds all that is in the log, and rates it.
+    pub(crate) fn rate(&mut self) {
+        self.fold();
+        assert!(self.pricing.service.settled(Duration::from_secs(20)), "rates");
     }
 
     /// Appends and folds.
@@ -141,6 +159,11 @@ impl World {
         self.answer(Request::get(path).body(Body::empty()).expect("a request")).await
     }
 
+    pub(crate) async fn post(&self, path: &str, content_type: &str, body: impl Into<Body>) -> Answer {
+        let request = Request::post(path).header(header::CONTENT_TYPE, content_type);
+        self.answer(request.body(body.into()).expect("a request")).await
+    }
+
     pub(crate) async fn get_as(&self, path: &str, accept: &str) -> Answer {
         let request = Request::get(path).header(header::ACCEPT, accept);
         self.answer(request.body(Body::empty()).expect("a request")).await
@@ -158,6 +181,35 @@ impl World {
     pub(crate) async fn problem(&self, path: &str, status: u16, code: &str) -> Value {
         let answer = self.get(path).await;
         answer.is_problem(path, status, code)
+    }
+}
+
+/// The pricing service, running in its thread.
+struct Rating {
+    service: PricingService,
+    changes: Sender<UsageChanged>,
+    stop: CancellationToken,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Rating {
+    fn start(log: Arc<EmbeddedLog>, store: Arc<MemoryStore>) -> Self {
+        let fold_wait = Duration::from_secs(5);
+        let settings = Settings { store, log: Some(log), partitions: PARTITIONS, fold_wait };
+        let service = PricingService::open(settings).expect("opens");
+        let (changes, received) = crossbeam_channel::unbounded();
+        let (running, stop) = (service.clone(), CancellationToken::new());
+        let stopping = stop.clone();
+        let run = move || running.run(&received, &stopping).expect("rates");
+        Self { service, changes, stop, thread: Some(std::thread::spawn(run)) }
+    }
+}
+
+impl Drop for Rating {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        let ended = self.thread.take().map(JoinHandle::join);
+        assert!(std::thread::panicking() || ended.is_none_or(|ended| ended.is_ok()));
     }
 }
 

@@ -1,8 +1,11 @@
 //! The API over its real router: every good path, every bad input, on an embedded log and a store in memory.
 
 mod bad_input;
+mod catalog;
 mod document;
+mod explain;
 mod fixture;
+mod money;
 mod operations;
 mod paging;
 mod serving;
