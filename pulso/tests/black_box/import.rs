@@ -2,15 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Server, command, pulso, sample};
-
-/// This month's predecessor, as the clock has it.
-fn previous_month() -> String {
-    use pulso_domain::window::{Level, Window};
-    let now = pulso_platform::service::clock::Clock::System.now();
-    let current = Window::containing(Level::Month, now);
-    Window::from_index(Level::Month, current.index() - 1).to_string()
-}
+use crate::harness::{Server, command, previous_month, pulso, sample};
 
 fn ledger(server: &Server) -> Value {
     let (status, ledger) = server.get("/v1/ledger");
@@ -27,8 +19,12 @@ fn importing_the_sample_twice_gives_the_same_totals_and_every_second_pulse_is_a_
     let import = ["import", "focus", sample(), "--month", &month, "--output", "json"];
 
     let first = server.client(&import).expect_code(0).json();
-    assert_eq!((&first["rows"], &first["pulses"], &first["disagreeing_rows"]), (&json!(1000), &json!(985), &json!(482)));
-    let skipped = json!([{ "reason": "NOT_USAGE", "rows": 3 }, { "reason": "NEGATIVE_QUANTITY", "rows": 12 }]);
+    assert_eq!(
+        (&first["rows"], &first["pulses"], &first["disagreeing_rows"]),
+        (&json!(1000), &json!(985), &json!(482))
+    );
+    let skipped =
+        json!([{ "reason": "NOT_USAGE", "rows": 3 }, { "reason": "NEGATIVE_QUANTITY", "rows": 12 }]);
     assert_eq!(first["skipped"], skipped);
     let cost = &first["costs"][0];
     assert_eq!((&cost["currency"], &cost["difference"]), (&json!("USD"), &json!("0")), "{cost}");

@@ -4,4 +4,6 @@
 mod harness;
 
 mod commands;
+mod import;
+mod reads;
 mod stop;

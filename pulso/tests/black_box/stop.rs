@@ -75,6 +75,46 @@ fn g16_sigterm_under_load_exits_inside_the_grace_period_and_a_restart_folds_noth
     assert_eq!(counts(path), restarted, "a start and a stop change nothing");
 }
 
+#[test]
+fn g4_a_rewind_and_a_restart_change_no_total() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("data");
+    let path = data.to_str().expect("UTF-8");
+    let server = Server::start_with(&data, &["--accept-past", "65d"]);
+    let month = crate::harness::previous_month();
+    server.client(&["import", "focus", crate::harness::sample(), "--month", &month]).expect_code(0);
+    let (from, to) = (format!("{month}-01T00:00:00Z"), format!("{}-01T00:00:00Z", &now()[..7]));
+    let usage = |server: &Server| {
+        let tenants = server.client(&["tenants", "--output", "json"]).expect_code(0).json();
+        let tenants = tenants["tenants"].as_array().expect("a list").clone();
+        let rows = tenants.iter().filter_map(|tenant| {
+            let tenant = tenant["tenant_id"].as_str()?;
+            let arguments =
+                ["usage", tenant, "--granularity", "day", "--from", &from, "--to", &to, "--output", "csv"];
+            Some(server.client(&arguments).expect_code(0).stdout)
+        });
+        rows.collect::<Vec<_>>()
+    };
+    let before = usage(&server);
+    assert!(
+        before.iter().map(|rows| rows.lines().count() - 1).sum::<usize>() > 100,
+        "there must be something to compare"
+    );
+    assert_eq!(server.stop(), 0);
+    let counted = counts(path);
+    for partition in ["0", "1", "2", "3"] {
+        pulso(&["log", "rewind", "--partition", partition, "--to", "0", "--data-dir", path]).expect_code(0);
+    }
+    pulso(&["log", "rewind", "--partition", "0", "--to", "999999", "--data-dir", path]).expect_code(2);
+    pulso(&["log", "rewind", "--partition", "9", "--to", "0", "--data-dir", path]).expect_code(3);
+    let server = Server::start(&data);
+    drain(&server);
+    assert_eq!(usage(&server), before);
+    assert_eq!(server.stop(), 0);
+    assert_eq!(counts(path), counted);
+    pulso(&["audit", "--data-dir", path]).expect_code(0);
+}
+
 /// Waits until the log holds pulses, as its own metrics say.
 fn wait_until_acknowledged(server: &Server) {
     let deadline = Instant::now() + crate::harness::WAIT_MAX;

@@ -278,3 +278,11 @@ pub(crate) fn pulse_line(changes: &[(&str, &str)]) -> String {
 pub(crate) fn now() -> String {
     pulso_platform::service::clock::Clock::System.now().to_string()
 }
+
+/// This month's predecessor, as the clock has it.
+pub(crate) fn previous_month() -> String {
+    use pulso_domain::window::{Level, Window};
+    let now = pulso_platform::service::clock::Clock::System.now();
+    let current = Window::containing(Level::Month, now);
+    Window::from_index(Level::Month, current.index() - 1).to_string()
+}
