@@ -50,14 +50,43 @@ pub fn router(settings: QuerySettings, sources: Sources) -> Router {
     let room = Arc::new(Semaphore::new(settings.requests_max.min(Semaphore::MAX_PERMITS)));
     let (routes, document) = operations().split_for_parts();
     let document: Arc<str> = complete(document).to_pretty_json().unwrap_or_default().into();
-    routes
+    let routes = routes
         .with_state(Arc::new(Api { sources, settings }))
         .route("/", get(pages::home))
         .route("/errors", get(pages::errors))
         .route("/openapi.json", get(move || async move { pages::openapi(&document) }))
-        .merge(pages::docs())
+        .merge(pages::docs());
+    guarded(routes, room)
+}
+
+/// What stands around every route: unknown paths and methods, panics, room, the last word on answers.
+fn guarded(routes: Router, room: Arc<Semaphore>) -> Router {
+    routes
         .method_not_allowed_fallback(no_method)
         .fallback(no_path)
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn_with_state(room, finish))
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use axum::http::Request;
+    use http_body_util::BodyExt;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_a_bare_problem_without_internals() {
+        let panics = || async { panic!("secret") as &'static str };
+        let router = guarded(Router::new().route("/v1/x", get(panics)), Arc::new(Semaphore::new(1)));
+        let request = Request::get("/v1/x").body(Body::empty()).unwrap();
+        let answer = router.oneshot(request).await.unwrap();
+        assert_eq!(answer.status(), 500);
+        assert_eq!(answer.headers()["content-type"], "application/problem+json");
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        let text = String::from_utf8_lossy(&body);
+        assert!(text.contains("\"code\":\"INTERNAL\"") && !text.contains("secret"), "{text}");
+    }
 }

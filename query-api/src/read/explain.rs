@@ -57,7 +57,7 @@ impl LineOf<'_> {
         self.set.rated.charges.iter().filter(|charge| self.holds(charge))
     }
 
-    fn holds(&self, charge: &Charge) -> bool {
+    pub(super) fn holds(&self, charge: &Charge) -> bool {
         let line = self.line;
         (&charge.product_sku, &charge.use_unit, &charge.region, charge.tier)
             == (&line.product_sku, &line.use_unit, &line.region, line.tier)
@@ -77,7 +77,7 @@ impl LineOf<'_> {
     }
 
     /// The shares of pulses in the line, each by its place among `uses`.
-    fn shares(&self, uses: &[PulseUse]) -> Result<BTreeMap<usize, Share>, Problem> {
+    pub(super) fn shares(&self, uses: &[PulseUse]) -> Result<BTreeMap<usize, Share>, Problem> {
         let mut shares: BTreeMap<usize, Share> = BTreeMap::new();
         for (place, charge) in trace(self.catalog, &self.set.tenant_id, &self.line.product_sku, uses) {
             if self.holds(&charge) {
@@ -128,38 +128,12 @@ impl Sources {
         failed.map_or(Ok(pulses), Err)
     }
 
-    /// With tiers the order of time decides, so that all pulses of the SKU's month are walked in that order first.
-    fn pulses_of_tier(
+    /// The pulses at these positions.
+    pub(super) fn shown(
         &self,
         line: &LineOf<'_>,
-        from: Position,
-        most: usize,
+        page: &BTreeMap<Position, Share>,
     ) -> Result<Vec<LinePulse>, Problem> {
-        let mut all: Vec<(PulseUse, Position)> = Vec::new();
-        self.visit_line(line, Position::default(), |pulse, position, _| {
-            all.push((used(pulse), position));
-            Next::More
-        })?;
-        all.sort_by(|(one, at), (other, behind)| {
-            let place = |pulse: &PulseUse| pulse.hour;
-            let within = (&one.region, &one.use_unit, at).cmp(&(&other.region, &other.use_unit, behind));
-            place(one).cmp(&place(other)).then(within)
-        });
-        let (uses, positions): (Vec<_>, Vec<_>) = all.into_iter().unzip();
-        let shares = line.shares(&uses)?.into_iter();
-        let mut page: BTreeMap<Position, Share> = shares
-            .map(|(place, share)| (positions[place], share))
-            .filter(|(position, _)| *position >= from)
-            .collect();
-        if let Some((beyond, _)) = page.iter().nth(most) {
-            let beyond = *beyond;
-            page.split_off(&beyond);
-        }
-        self.shown(line, &page)
-    }
-
-    /// The pulses at these positions.
-    fn shown(&self, line: &LineOf<'_>, page: &BTreeMap<Position, Share>) -> Result<Vec<LinePulse>, Problem> {
         let mut ranks: Vec<Rank> = page.keys().map(|position| position.rank).collect();
         ranks.dedup();
         let mut pulses = Vec::with_capacity(page.len());
@@ -176,7 +150,7 @@ impl Sources {
     }
 
     /// Shows the counted pulses of the line's SKU and month that its charges used, in order of position.
-    fn visit_line(
+    pub(super) fn visit_line(
         &self,
         line: &LineOf<'_>,
         from: Position,
@@ -195,7 +169,8 @@ impl Sources {
     }
 }
 
-fn used(pulse: &Pulse<'_>) -> PulseUse {
+/// A pulse as rating sees it.
+pub(super) fn used(pulse: &Pulse<'_>) -> PulseUse {
     PulseUse {
         hour: Window::containing(Level::Hour, pulse.occurred_at),
         use_unit: pulse.use_unit.to_owned(),

@@ -11,5 +11,6 @@ pub(crate) mod resources;
 pub(crate) mod sources;
 pub(crate) mod span;
 pub(crate) mod tenants;
+mod tiers;
 pub(crate) mod usage;
 pub(crate) mod wait;
