@@ -4,6 +4,7 @@
 mod harness;
 
 mod commands;
+mod folder;
 mod import;
 mod reads;
 mod stop;
