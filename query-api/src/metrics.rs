@@ -9,9 +9,6 @@ use metrics::{counter, describe_counter, describe_histogram, histogram};
 pub const REQUESTS: &str = "pulso_query_requests_total";
 /// From a request being read to its answer, in seconds, by `route`.
 pub const REQUEST_SECONDS: &str = "pulso_query_request_seconds";
-/// Buckets of [`REQUEST_SECONDS`]: from a read of a few cells to the longest wait.
-pub const REQUEST_SECONDS_BUCKETS: [f64; 12] =
-    [0.000_5, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 15.0];
 
 /// Tells the recorder what each metric means.
 pub fn describe() {

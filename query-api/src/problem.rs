@@ -1,6 +1,6 @@
 //! Every way a request can fail, as problem details (RFC 9457): a closed list of codes, each with its status and title.
 //!
-//! A [`Problem`] travels as an extension of an empty response; [`crate::http::finish`] writes it out, since only that
+//! A [`Problem`] travels as an extension of an empty response; the last layer writes it out, since only that
 //! knows the path that goes into `instance`.
 
 use std::borrow::Cow;
