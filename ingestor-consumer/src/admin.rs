@@ -37,6 +37,9 @@ pub enum AdminError {
         /// What to give instead.
         wish: &'static str,
     },
+    /// Records that were folded before would be given up too.
+    #[error("partition {0} is being read again; let it come to its end, then give records up")]
+    Rewinding(u32),
     /// A note is missing.
     #[error("say why with --note: the ledger keeps it for good")]
     NoNote,
@@ -64,6 +67,8 @@ pub fn request_rewind(
     let key = keys::rewind(partition);
     let found = store.get(std::slice::from_ref(&key)).map_err(Stop::from)?;
     let version = found.into_iter().flatten().next().map_or(0, |cell| cell.version) + 1;
+    // Above every request before, also one that was removed, since a removal outlives what it removed.
+    let version = version.max(actor.at_nanos.try_into().unwrap_or(0));
     let request = v1::Rewind { from: to, to: folded, actor: actor.name.clone(), at_nanos: actor.at_nanos };
     let cells = vec![(key, Cell { version, value: request.encode_to_vec().into() })];
     store.flush(Flush { cells, ..Flush::default() }).map_err(Stop::from)?;
@@ -89,6 +94,9 @@ pub fn skip(
     let layout = log.layout();
     let first = FoldState::first(layout.generation, layout.log_id);
     let mut worker = PartitionWorker::open(Arc::clone(store), config, &first)?;
+    if worker.is_rewinding() {
+        return Err(AdminError::Rewinding(partition));
+    }
     let folded = worker.fold().state().offset;
     let end = log.watermarks(partition).map_err(Stop::from)?.end_offset;
     if skip_to <= folded || skip_to > end {

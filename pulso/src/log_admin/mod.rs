@@ -146,7 +146,7 @@ fn actor() -> Actor {
 fn refused(error: &AdminError) -> Failure {
     match error {
         AdminError::Offset { .. } | AdminError::NoNote => Failure::usage(error),
-        AdminError::Stop(_) => Failure::failed(error),
+        AdminError::Rewinding(_) | AdminError::Stop(_) => Failure::failed(error),
     }
 }
 
