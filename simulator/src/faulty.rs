@@ -26,6 +26,10 @@ pub struct FaultyStore {
     pub crashed: Option<u32>,
     /// The greatest confirmed progress.
     pub confirmed: u64,
+    /// How many effects were sent, the answers of flushes counted too.
+    pub effects_sent: u64,
+    /// The sender dies exactly at these.
+    pub crash_at: Option<[u64; 2]>,
     mutant: Option<Mutant>,
     clock: u64,
     /// Whether the present quorum loss has been felt.
@@ -69,6 +73,8 @@ impl FaultyStore {
             tally: Tally::default(),
             crashed: None,
             confirmed: 0,
+            effects_sent: 0,
+            crash_at: None,
             mutant,
             clock: 1 << 42,
             loss_felt: false,
@@ -122,9 +128,9 @@ impl FaultyStore {
         let strike = self.strike(effects.len());
         let mut confirmed = true;
         for (place, effect) in effects.iter().enumerate() {
-            let last = strike == Strike::Crash(place);
+            let last = self.is_crash_due() || strike == Strike::Crash(place);
             match effect {
-                Effect::Border if !confirmed => return Err(unavailable("no quorum to write")),
+                Effect::Border if !confirmed && !last => return Err(unavailable("no quorum to write")),
                 Effect::Border => {}
                 Effect::Write(key, held) => {
                     let troubled = last || strike == Strike::Trouble;
@@ -142,7 +148,7 @@ impl FaultyStore {
                 return Err(unavailable("the sender died"));
             }
         }
-        if let Strike::Crash(_) = strike {
+        if self.is_crash_due() || matches!(strike, Strike::Crash(_)) {
             // Behind the last effect and before the answer.
             self.confirm(sender, progress.filter(|_| confirmed));
             self.die(sender);
@@ -153,6 +159,12 @@ impl FaultyStore {
         }
         self.confirm(sender, progress);
         if strike == Strike::LostAck { Err(unavailable("the answer is lost")) } else { Ok(Flushed::Done) }
+    }
+
+    /// Counts one effect; whether the sender is to die at it.
+    fn is_crash_due(&mut self) -> bool {
+        self.effects_sent += 1;
+        self.crash_at.is_some_and(|due| due.contains(&self.effects_sent))
     }
 
     fn confirm(&mut self, sender: u32, progress: Option<u64>) {

@@ -95,12 +95,12 @@ struct Author<'a> {
 }
 
 impl History {
-    /// The log of a seed.
+    /// The log of a seed, of as many records as it says or as are given.
     #[must_use]
-    pub fn write(dice: &mut Dice) -> Self {
+    pub fn write(dice: &mut Dice, records: Option<usize>) -> Self {
         let horizon = if dice.chance(600) { dice.between(2, 8) * DAY } else { 0 };
         let mut author = Author::new(dice, horizon);
-        let length = author.dice.below(41) + 20;
+        let length = records.unwrap_or_else(|| author.dice.below(41) + 20);
         // Time stands nearly still in some logs and leaps in others, so that ids expire.
         let step = *[60, HOUR, 6 * HOUR, DAY].get(author.dice.below(4)).unwrap_or(&HOUR);
         let mut entries = vec![Entry::Start { horizon: horizon.cast_unsigned() }];

@@ -47,8 +47,8 @@ struct RunArgs {
 }
 
 impl RunArgs {
-    const fn run(&self, mutant: Option<Mutant>, stops_at_wrong: bool) -> Run {
-        let way = Way { mutant, calm: self.calm, trace: self.trace };
+    fn run(&self, mutant: Option<Mutant>, stops_at_wrong: bool) -> Run {
+        let way = Way { mutant, calm: self.calm, trace: self.trace, ..Way::default() };
         Run { first: self.first, seeds: self.seeds, way, threads: self.threads, stops_at_wrong }
     }
 

@@ -62,6 +62,27 @@ pub fn seed(seed: u64, way: Way) -> (Tally, Option<Wrong>) {
     (world.tally(), result.or_else(|| world.violation().map(wrong(true))))
 }
 
+/// Lives one seed without any fault but one and two crashes: at every effect, and at every two effects that are less
+/// than `apart` from each other. Gives how many lives that were, and the first that is wrong.
+#[must_use]
+pub fn every_crash(number: u64, records: usize, apart: u64) -> (u64, Option<Wrong>) {
+    let way = Way { calm: true, records: Some(records), ..Way::default() };
+    let world = World::new(number, way);
+    world.live();
+    let effects = world.store().effects_sent;
+    let mut lives = 0;
+    for one in 1..=effects {
+        for other in one..(one + apart) {
+            lives += 1;
+            let (_, wrong) = seed(number, Way { crash_at: Some([one, other]), ..way });
+            if wrong.is_some() {
+                return (lives, wrong);
+            }
+        }
+    }
+    (lives, None)
+}
+
 /// Runs seeds.
 #[must_use]
 pub fn run(run: &Run) -> Outcome {

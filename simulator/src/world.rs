@@ -38,6 +38,10 @@ pub struct Way {
     pub calm: bool,
     /// Say each action on stderr.
     pub trace: bool,
+    /// A sender dies exactly at these effects, counted over the whole life.
+    pub crash_at: Option<[u64; 2]>,
+    /// How many records the log has, if not as many as the seed says.
+    pub records: Option<usize>,
 }
 
 /// One seed's world.
@@ -88,7 +92,7 @@ impl World {
     #[must_use]
     pub fn new(seed: u64, way: Way) -> Arc<Self> {
         let mut dice = Dice::new(seed);
-        let history = History::write(&mut dice);
+        let history = History::write(&mut dice, way.records);
         let weather = if way.calm { Weather::calm() } else { Weather::of(&mut dice, way.mutant) };
         let config = FoldConfig {
             partition: PARTITION,
@@ -98,10 +102,12 @@ impl World {
             hash_key: HashKey::new(dice.bits().to_le_bytes().repeat(2).try_into().unwrap_or_default()),
             rules: Mutant::rules(way.mutant),
         };
+        let mut store = FaultyStore::new(dice, weather, way.mutant);
+        store.crash_at = way.crash_at;
         Arc::new(Self {
             way,
             truth: truth(&history, &SHAPE),
-            store: Mutex::new(FaultyStore::new(dice, weather, way.mutant)),
+            store: Mutex::new(store),
             history,
             config,
             first: FoldState::first(1, LOG_ID),

@@ -1,7 +1,7 @@
 //! The protocol holds, under faults that are proved to be there.
 
 use pulso_simulator::mutant::Mutant;
-use pulso_simulator::run::{Outcome, Run, run};
+use pulso_simulator::run::{Outcome, Run, every_crash, run};
 use pulso_simulator::world::Way;
 
 fn outcome(seeds: u64, way: Way) -> Outcome {
@@ -40,4 +40,15 @@ fn a_seed_is_the_same_life_each_time() {
         let way = Way::default();
         assert_eq!(pulso_simulator::run::seed(seed, way), pulso_simulator::run::seed(seed, way));
     }
+}
+
+#[test]
+fn g09_a_crash_at_every_effect_and_at_every_two_near_effects_changes_nothing() {
+    let mut lives = 0;
+    for seed in 0..4 {
+        let (lived, wrong) = every_crash(seed, 12, 24);
+        assert_eq!(wrong, None);
+        lives += lived;
+    }
+    assert!(lives > 5000, "{lives} lives");
 }
