@@ -8,7 +8,7 @@ SEEDS ?= 200000
 TOOLS ?= $(CURDIR)/target/tools
 BUF := $(TOOLS)/python/bin/buf
 
-.PHONY: help build run demo test simulate check fmt lint deny proto api bench
+.PHONY: help build run demo test simulate check fmt lint deny proto promises api bench
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,7 +29,7 @@ test: ## Run all tests, with the simulator's seeds (SEEDS=200000)
 simulate: ## Run the fold under seeded crashes, zombies and lost writes (SEEDS=200000)
 	$(CARGO) run --locked -p pulso-simulator -- run --seeds $(SEEDS)
 
-check: fmt lint deny proto ## Check format, lints, documentation, dependencies and the protocol
+check: fmt lint deny proto promises ## Check format, lints, documentation, dependencies, protocol and promises
 
 fmt: ## Check the format
 	$(CARGO) fmt --all --check
@@ -47,6 +47,9 @@ deny: ## Check licences, sources, banned and unused dependencies
 proto: ## Lint the protocol
 	scripts/python
 	cd proto && $(BUF) lint
+
+promises: ## Check that every promise has its tests, and every such test its promise
+	scripts/promises
 
 api: ## Try a running server from outside: reflection client and schemathesis on the OpenAPI
 	scripts/python
