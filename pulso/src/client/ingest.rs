@@ -27,8 +27,6 @@ const TRIES_MAX: u32 = 10;
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const WAIT_MAX: Duration = Duration::from_secs(5);
 const CONNECT_WAIT_MAX: Duration = Duration::from_secs(5);
-/// A server that says nothing for this long is asked whether it lives, and has as long to answer.
-const SILENCE_MAX: Duration = Duration::from_secs(20);
 
 /// A pulse on its way, with the line it came from.
 #[derive(Clone, Debug)]
@@ -88,8 +86,6 @@ impl Ingest {
         let endpoint = Endpoint::from_shared(format!("http://{address}"))
             .map_err(|error| Failure::usage(format!("--ingest {address} is no HOST:PORT: {error}")))?
             .connect_timeout(CONNECT_WAIT_MAX)
-            .http2_keep_alive_interval(SILENCE_MAX)
-            .keep_alive_timeout(SILENCE_MAX)
             .tcp_nodelay(true);
         let channel = endpoint.connect().await.map_err(|error| {
             let cause =

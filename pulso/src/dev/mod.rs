@@ -5,8 +5,6 @@ pub mod server;
 pub mod settings;
 mod watch;
 
-use std::io::IsTerminal;
-
 use pulso_platform::service::settings::print_config;
 use pulso_platform::service::tasks::Exit as End;
 use pulso_platform::service::telemetry;
@@ -15,7 +13,7 @@ pub use settings::DevArgs;
 
 use crate::cli::exit::{Exit, Failure, Outcome};
 use crate::cli::output;
-use crate::dev::server::{Addresses, Server};
+use crate::dev::server::Server;
 
 /// Serves until a signal asks for the end.
 ///
@@ -33,25 +31,11 @@ pub fn run(args: &DevArgs) -> Outcome {
     let end = runtime.block_on(async {
         let server = Server::start(&args.data.data_dir, &args.server).await?;
         output::data(server.ready_line())?;
-        if std::io::stderr().is_terminal() {
-            welcome(args, server.addresses);
-        }
         Ok(server.run().await)
     });
     // Nobody waits for a task that is stuck in a system call: whatever had to be durable is, or was never acknowledged.
     runtime.shutdown_background();
     end.map(exit)
-}
-
-/// What to do next, for a person who has just started it.
-fn welcome(args: &DevArgs, addresses: Addresses) {
-    let Addresses { ingest, api, admin } = addresses;
-    let folder = args.data.data_dir.display();
-    output::note(format!(
-        "Pulso is up on {folder}\n  gRPC     {ingest}\n  REST     http://{api}/docs\n  metrics  http://{admin}/metrics\n\
-         Next, in another terminal:\n  pulso catalog apply catalog.yaml --api {api}\n  pulso send pulses.ndjson --ingest {ingest}\n  \
-         pulso tenants --api {api}\nCtrl-C stops it; everything stays in {folder}, and removing that folder wipes it."
-    ));
 }
 
 /// The run time of a server: as many threads as there are processors.

@@ -34,9 +34,8 @@ pub enum ImportCommand {
 /// Flags of `pulso import focus`.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
-Sends rows with ChargeCategory=Usage, a quantity and a list price as pulses, merges the prices
-into the catalog, and compares what Pulso charges with quantity x price of the rows: exit 1 when
-the difference is not 0. Importing a file again changes nothing.
+Sends rows with ChargeCategory=Usage, a quantity and a list price as pulses, merges the prices into the catalog, and compares
+what Pulso charges with quantity x price of the rows: exit 1 when the difference is not 0. Importing a file again changes nothing.
 
 Examples:
   pulso import focus bill.csv

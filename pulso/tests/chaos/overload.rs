@@ -1,0 +1,85 @@
+//! More than it can take: refused before the ack, memory under the ceiling, nothing accepted is lost (G11).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use pulso_proto::v1::SendPulsesRequest;
+use tempfile::TempDir;
+use tonic::Code;
+
+use crate::bill;
+use crate::record::{Copy, Made};
+use crate::senders::{Shared, now, settle};
+use crate::server::Server;
+
+/// What the process may take: its own 128 MiB of pulses in flight would be too easy, so the test allows 2 MiB of them,
+/// and this for everything else.
+const MEMORY_MAX: u64 = 512 << 20;
+const CALLERS: u64 = 48;
+const BATCH: usize = 5_000;
+const OVERLOAD: Duration = Duration::from_secs(8);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn g11_overload_is_refused_and_memory_stays_under_its_ceiling() {
+    let folder = TempDir::new().expect("a folder");
+    let server = Server::start(folder.path(), &["--in-flight-bytes-max", "2MiB"]);
+    let shared = Arc::new(Shared::default());
+    let refused = Arc::new(AtomicU64::new(0));
+    let since = Instant::now();
+    let callers: Vec<_> = (0..CALLERS)
+        .map(|number| {
+            tokio::spawn(overload(
+                server.client(),
+                Arc::clone(&shared),
+                Arc::clone(&refused),
+                (number, since),
+            ))
+        })
+        .collect();
+    for caller in callers {
+        caller.await.expect("a caller ends");
+    }
+    let refused = refused.load(Ordering::Relaxed);
+    let peak = server.memory_peak();
+    let accepted = shared.record.lock().unwrap().accepted.len();
+    println!("{accepted} accepted, {refused} calls refused, at most {} MiB of memory", peak >> 20);
+    assert!(refused > 100, "only {refused} calls were refused: that is no overload");
+    assert!(accepted > 10 * BATCH, "only {accepted} pulses were accepted: overload must not stop service");
+    assert!(peak < MEMORY_MAX, "{peak} bytes");
+    settle(&shared, &mut server.client()).await;
+    bill::compare(&server, &shared.record.lock().unwrap()).await;
+    assert!(server.terminate().success());
+}
+
+async fn overload(
+    mut client: pulso_proto::v1::ingest_service_client::IngestServiceClient<tonic::transport::Channel>,
+    shared: Arc<Shared>,
+    refused: Arc<AtomicU64>,
+    (caller, since): (u64, Instant),
+) {
+    let mut round = 0;
+    while since.elapsed() < OVERLOAD {
+        let batch: Vec<_> = (0..BATCH).map(|number| (made(caller, round, number), Copy::Original)).collect();
+        round += 1;
+        let pulses = batch.iter().map(|(made, _)| made.pulse()).collect();
+        match client.send_pulses(SendPulsesRequest { pulses, request_id: String::new() }).await {
+            Ok(answer) => shared.record.lock().unwrap().answered(batch, Some(answer.into_inner().results)),
+            // Surely not stored: the record does not know these pulses, and the totals must not either.
+            Err(status) => {
+                assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+                refused.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+fn made(caller: u64, round: u64, number: usize) -> Made {
+    Made {
+        name: (format!("tenant-{}", caller % 7), format!("{caller}-{round}-{number}")),
+        product_sku: format!("sku-{}", number % 5),
+        resource_id: format!("r-{}", number % 3),
+        thousandths: number as i64,
+        occurred_at: now() - 60,
+    }
+}
