@@ -3,8 +3,9 @@
 use pulso_domain::fingerprint::IdHash;
 use pulso_domain::position::Rank;
 use pulso_platform::store::{Store, keys};
+use pulso_proto::v1;
 
-use crate::fold::halt::Stop;
+use crate::fold::halt::{Halt, Stop};
 use crate::fold::ids::filter::Filter;
 use crate::fold::ids::list::ListedRun;
 use crate::fold::ids::time::id_time;
@@ -22,11 +23,32 @@ pub fn find_id(
     partition: u32,
     id: (&str, IdHash),
 ) -> Result<Option<IdEntry>, Stop> {
-    let (text, hash) = id;
-    if let Some(entry) = find_open(store, shape, partition, hash)? {
+    if let Some(entry) = find_open(store, shape, partition, id.1)? {
         return Ok(Some(entry));
     }
-    let (list, _) = runs::load_list(store, partition)?;
+    // A run may be merged and removed while it is looked at: then the list has changed, and is read again.
+    for _ in 0..LISTED_MAX {
+        let (list, version) = runs::load_list(store, partition)?;
+        if let Some(found) = find_listed(store, shape, (partition, &list), id)? {
+            return Ok(found);
+        }
+        if runs::load_list(store, partition)?.1 == version {
+            break;
+        }
+    }
+    Err(Halt::StoreIncomplete("a listed id run".to_owned()).into())
+}
+
+/// How often the list is read again.
+const LISTED_MAX: u32 = 8;
+
+/// Looks in all listed runs; `None` when a cell of one is missing, which is not "not found".
+fn find_listed(
+    store: &dyn Store,
+    shape: &RunShape,
+    (partition, list): (u32, &v1::RunList),
+    (text, hash): (&str, IdHash),
+) -> Result<Option<Option<IdEntry>>, Stop> {
     for run in &list.runs {
         let listed = ListedRun::from_proto(run, Vec::new());
         if !listed.times.may_hold(id_time(text)) {
@@ -39,11 +61,12 @@ pub fn find_id(
         }
         let prefix = shape.prefix(run.level, hash);
         let cells = runs::load_cells(store, &name, listed.start, prefix..prefix + 1)?;
-        if let Some(entry) = cells.into_iter().flatten().find_map(|cell| cell.find(hash)) {
-            return Ok(Some(entry));
+        let Some(cell) = cells.into_iter().next().flatten() else { return Ok(None) };
+        if let Some(entry) = cell.find(hash) {
+            return Ok(Some(Some(entry)));
         }
     }
-    Ok(None)
+    Ok(Some(None))
 }
 
 fn find_open(

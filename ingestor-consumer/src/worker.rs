@@ -52,13 +52,14 @@ impl PartitionWorker {
             Some(cell) => FoldState::decode(&cell.value)?,
             None => first.clone(),
         };
-        if !stored.gaps.is_empty() {
-            // A gap is the one thing here that the log does not say: before anyone builds on it, every later read sees it.
-            let checkpoint = progress.into_iter().map(|cell| (keys::progress(partition), cell)).collect();
-            store.flush(Flush { checkpoint, ..Flush::default() })?;
-        }
         if stored.log_id != first.log_id || stored.generation != first.generation {
             return Err(Halt::LogChanged("the store was folded from another log".to_owned()).into());
+        }
+        // Its writer may have died before a quorum had it. Before anyone builds on it, every later read sees it: so that it
+        // never falls, and since a gap is what the log does not say.
+        let checkpoint: Vec<_> = progress.into_iter().map(|cell| (keys::progress(partition), cell)).collect();
+        if !checkpoint.is_empty() {
+            store.flush(Flush { checkpoint, ..Flush::default() })?;
         }
         let request = request.filter(|cell| !cell.value.is_empty());
         let (state, rewind) = match request {

@@ -137,9 +137,10 @@ fn a_gap_stays_a_gap_when_the_log_is_read_again() {
     assert_eq!(worker.fold().state(), &state);
 }
 
-/// A store in which someone else acts right behind the first read.
+/// A store in which someone else acts right behind the first read, and which remembers what was flushed.
 struct Overtaken {
     store: Arc<MemoryStore>,
+    flushed: Mutex<Vec<Flush>>,
     act: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
@@ -163,8 +164,24 @@ impl Store for Overtaken {
     }
 
     fn flush(&self, flush: Flush) -> Result<Flushed, StoreError> {
+        self.flushed.lock().push(flush.clone());
         self.store.flush(flush)
     }
+}
+
+#[test]
+fn an_owner_confirms_the_progress_it_begins_at() {
+    // Its writer may have died when only one replica had it.
+    let store = Arc::new(MemoryStore::new());
+    let mut worker = open(Arc::clone(&store) as Arc<dyn Store>);
+    worker.fold_record(&pulses(0, 0, &[pulse("a", 0)])).expect("folds");
+    worker.flush().expect("flushes");
+    let progress = store.get(&[keys::progress(0)]).expect("reads").remove(0).expect("is there");
+    let watched = Arc::new(Overtaken { store, flushed: Mutex::default(), act: Mutex::default() });
+    open(Arc::clone(&watched) as Arc<dyn Store>);
+    let flushed = watched.flushed.lock();
+    assert_eq!(flushed.len(), 1);
+    assert_eq!(flushed[0].checkpoint, [(keys::progress(0), progress)]);
 }
 
 #[test]
@@ -184,7 +201,7 @@ fn an_owner_opens_though_its_run_is_listed_merged_and_removed_meanwhile() {
         assert!(runs::merge_once(&*inner, 0, &SHAPE).expect("merges"));
         assert!(runs::remove_leaving(&*inner, 0, &SHAPE).expect("removes"));
     };
-    let overtaken = Overtaken { store, act: Mutex::new(Some(Box::new(act))) };
+    let overtaken = Overtaken { store, flushed: Mutex::default(), act: Mutex::new(Some(Box::new(act))) };
     let mut worker = open(Arc::new(overtaken));
     assert_eq!(worker.fold().state().offset, 5);
     worker.fold_record(&pulses(5, 0, &[pulse("5", 0), pulse("2", 0)])).expect("folds");

@@ -168,8 +168,8 @@ impl FaultyStore {
     }
 
     fn confirm(&mut self, sender: u32, progress: Option<u64>) {
-        if let Some(progress) = progress {
-            self.confirmed = self.confirmed.max(progress);
+        if let Some(progress) = progress.filter(|progress| *progress > self.confirmed) {
+            self.confirmed = progress;
             self.replicas.newest_confirmed = self.replicas.newest_confirmed.max(sender);
         }
     }

@@ -89,7 +89,7 @@ impl Weather {
             read_fails: some(15),
             interleave: some(60),
             owners_max: 1 + some(2) as usize,
-            actions: [30, 14, 3 + some(8), some(6), 2 + some(8), 10, 5, 6, 1 + some(3), 3, some(5), some(10)],
+            actions: [30, 14, 3 + some(8), some(6), 2 + some(8), 10, 5, 6, 1 + some(3), 6, some(5), some(10)],
         };
         weather.aim(mutant, dice);
         weather

@@ -8,11 +8,12 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
 use pulso_domain::fingerprint::HashKey;
-use pulso_domain::position::Rank;
+use pulso_domain::position::{Position, Rank};
 use pulso_ingestor_consumer::fold::halt::{Halt, Stop};
 use pulso_ingestor_consumer::fold::ids::RunShape;
 use pulso_ingestor_consumer::fold::partition::FoldConfig;
 use pulso_ingestor_consumer::fold::state::FoldState;
+use pulso_ingestor_consumer::lookup;
 use pulso_ingestor_consumer::runs;
 use pulso_ingestor_consumer::worker::PartitionWorker;
 use pulso_platform::store::{Flush, Flushed, Store, StoreError, Table};
@@ -163,6 +164,26 @@ impl World {
         self.store().replicas.violation.clone()
     }
 
+    /// The first counted pulse that is not looked up where it was counted, if any. Ids that were counted again after they
+    /// were forgotten have several places, and are left out.
+    #[must_use]
+    pub fn lookup_difference(self: &Arc<Self>) -> Option<String> {
+        let remembered = self.forgotten_below();
+        let store = Border::new(self, NOBODY);
+        let counted = &self.truth.counted;
+        let alone = |(tenant, id, _): &(String, String, Position)| {
+            counted.iter().filter(|(of, other, _)| (of, other) == (tenant, id)).count() == 1
+        };
+        counted.iter().filter(|one| one.2.rank >= remembered && alone(one)).find_map(|(tenant, id, first)| {
+            let hash = self.config.hash_key.id_hash(tenant, id);
+            let found = match lookup::find_id(&store, &SHAPE, PARTITION, (id, hash)) {
+                Ok(entry) => entry.map(|entry| entry.first),
+                Err(stop) => return Some(format!("looking up {tenant} {id} fails: {stop}")),
+            };
+            (found != Some(*first)).then(|| format!("{tenant} {id} is looked up at {found:?}, not {first:?}"))
+        })
+    }
+
     /// What happened.
     #[must_use]
     pub fn tally(&self) -> Tally {
@@ -242,6 +263,7 @@ impl World {
         }
         self.owners.lock().clear();
         self.land(usize::MAX);
+        self.store().weather = Weather::calm();
     }
 
     fn is_finished(&self) -> bool {
