@@ -7,31 +7,29 @@ use std::sync::Arc;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tempfile::TempDir;
-use tokio_util::sync::CancellationToken;
 
 use crate::bill;
-use crate::senders::{Shared, send_until, settle};
+use crate::record::Record;
+use crate::senders::{Senders, Shared, settled};
 use crate::server::{Server, audit};
 
 /// Flips tried; every byte of the log and of the store is flipped in turn by their own tests.
 const FLIPS: usize = 60;
 
 /// A small folder that was left in order, and what is in it.
-async fn small_folder() -> (TempDir, Arc<Shared>) {
+async fn small_folder() -> (TempDir, Record) {
     let folder = TempDir::new().expect("a folder");
     let shared = Arc::new(Shared::default());
     let server = Server::start(folder.path(), &[]);
-    let stop = CancellationToken::new();
-    let sender = tokio::spawn(send_until(Arc::clone(&shared), server.client(), 3, stop.clone()));
-    while shared.record.lock().unwrap().accepted.len() < 300 {
+    let senders = Senders::start(&shared, &server, [3]);
+    while shared.record.lock().accepted.len() < 300 {
         tokio::task::yield_now().await;
     }
-    stop.cancel();
-    sender.await.expect("the sender ends");
-    settle(&shared, &mut server.client()).await;
+    senders.stop().await;
+    let record = settled(&shared, &server).await;
     bill::drained(&server).await;
     assert!(server.terminate().success());
-    (folder, shared)
+    (folder, record)
 }
 
 fn files(folder: &Path) -> Vec<PathBuf> {
@@ -71,7 +69,7 @@ enum Ending {
 }
 
 /// Starts on a damaged folder. Totals that are served without any complaint must be right.
-async fn try_folder(folder: &Path, shared: &Shared) -> Ending {
+async fn try_folder(folder: &Path, record: &Record) -> Ending {
     let server = match Server::try_start(folder, &[]) {
         Err(said) => return Ending::Told(said),
         Ok(server) => server,
@@ -100,8 +98,7 @@ async fn try_folder(folder: &Path, shared: &Shared) -> Ending {
         assert!(!audit.status.success(), "a cut that nobody noted: {line}");
         return Ending::Told(line);
     }
-    let record = shared.record.lock().unwrap();
-    bill::compare(&server, &record).await;
+    bill::compare(&server, record).await;
     Ending::Harmless
 }
 
@@ -111,7 +108,7 @@ fn assert_told(said: &str, what: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn g10_a_flipped_byte_is_told_or_harmless() {
-    let (good, shared) = small_folder().await;
+    let (good, record) = small_folder().await;
     let files = files(good.path());
     let mut dice = ChaCha8Rng::seed_from_u64(10);
     let (mut told, mut harmless) = (0, 0);
@@ -128,7 +125,7 @@ async fn g10_a_flipped_byte_is_told_or_harmless() {
         let place = dice.random_range(0..bytes.len());
         bytes[place] ^= 1 << dice.random_range(0..8);
         std::fs::write(&path, bytes).expect("writable");
-        match try_folder(folder.path(), &shared).await {
+        match try_folder(folder.path(), &record).await {
             Ending::Told(said) => {
                 assert_told(&said, &format!("byte {place} of {}", name.display()));
                 told += 1;
@@ -142,7 +139,7 @@ async fn g10_a_flipped_byte_is_told_or_harmless() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn g10_a_cut_file_is_told_or_harmless() {
-    let (good, shared) = small_folder().await;
+    let (good, record) = small_folder().await;
     for path in files(good.path()) {
         let name = path.strip_prefix(good.path()).expect("inside").to_owned();
         let folder = TempDir::new().expect("a folder");
@@ -150,7 +147,7 @@ async fn g10_a_cut_file_is_told_or_harmless() {
         let path = folder.path().join(&name);
         let bytes = std::fs::read(&path).expect("readable");
         std::fs::write(&path, &bytes[..bytes.len() / 2]).expect("writable");
-        if let Ending::Told(said) = try_folder(folder.path(), &shared).await {
+        if let Ending::Told(said) = try_folder(folder.path(), &record).await {
             assert_told(&said, &format!("half of {}", name.display()));
         }
     }
@@ -158,13 +155,13 @@ async fn g10_a_cut_file_is_told_or_harmless() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn g10_a_log_of_another_folder_is_told() {
-    let (good, shared) = small_folder().await;
+    let (good, record) = small_folder().await;
     let (other, _) = small_folder().await;
     let folder = TempDir::new().expect("a folder");
     copy(good.path(), folder.path());
     std::fs::remove_dir_all(folder.path().join("log")).expect("the log is a folder");
     copy(&other.path().join("log"), &folder.path().join("log"));
-    match try_folder(folder.path(), &shared).await {
+    match try_folder(folder.path(), &record).await {
         Ending::Told(said) => assert_told(&said, "the log of another folder"),
         Ending::Harmless => panic!("another log was taken for its own"),
     }

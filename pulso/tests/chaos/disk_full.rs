@@ -6,10 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-use tokio_util::sync::CancellationToken;
 
 use crate::bill;
-use crate::senders::{Shared, send_until, settle};
+use crate::senders::{Senders, Shared, settled};
 use crate::server::{SOON, Server, audit};
 
 /// A small disk in memory, unmounted with the test.
@@ -60,21 +59,18 @@ async fn g12_a_full_disk_stops_acks_and_loses_nothing() {
     let disk = SmallDisk::mount();
     let shared = Arc::new(Shared::default());
     let server = Server::start(&disk.data(), &[]);
-    let stop = CancellationToken::new();
-    let sender = tokio::spawn(send_until(Arc::clone(&shared), server.client(), 1, stop.clone()));
-    wait_until("some pulses are accepted", || shared.record.lock().unwrap().accepted.len() > 500);
+    let senders = Senders::start(&shared, &server, [1]);
+    wait_until("some pulses are accepted", || shared.record.lock().accepted.len() > 500);
     let ballast = disk.fill();
     wait_until("acks stop", || stalled(&shared));
     assert_eq!(server.ready_status().await, 503, "not ready while the disk is full");
     let (status, body) = server.get("/v1/tenants/tenant-0/usage?granularity=month").await;
     assert_eq!(status, 200, "reads go on: {body}");
     std::fs::remove_file(ballast).expect("the ballast can go");
-    let before = shared.record.lock().unwrap().accepted.len();
-    wait_until("acks resume", || shared.record.lock().unwrap().accepted.len() > before + 100);
-    stop.cancel();
-    sender.await.expect("the sender ends");
-    settle(&shared, &mut server.client()).await;
-    bill::compare(&server, &shared.record.lock().unwrap()).await;
+    let before = shared.record.lock().accepted.len();
+    wait_until("acks resume", || shared.record.lock().accepted.len() > before + 100);
+    senders.stop().await;
+    bill::compare(&server, &settled(&shared, &server).await).await;
     assert_eq!(server.ready_status().await, 200, "ready again");
     assert!(server.terminate().success());
     assert_audit(&disk.data());
@@ -83,7 +79,7 @@ async fn g12_a_full_disk_stops_acks_and_loses_nothing() {
 /// Nothing was accepted for a while, and sendings fail.
 fn stalled(shared: &Shared) -> bool {
     let look = || {
-        let record = shared.record.lock().unwrap();
+        let record = shared.record.lock();
         (record.accepted.len(), record.unanswered)
     };
     let (accepted, unanswered) = look();

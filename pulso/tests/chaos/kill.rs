@@ -7,10 +7,9 @@ use std::time::{Duration, Instant};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tempfile::TempDir;
-use tokio_util::sync::CancellationToken;
 
 use crate::bill;
-use crate::senders::{Shared, send_until, settle};
+use crate::senders::{Senders, Shared, settled};
 use crate::server::{Server, audit};
 
 const CYCLES: u32 = 100;
@@ -29,13 +28,8 @@ async fn g09_a_hundred_kills_lose_nothing_and_double_nothing() {
     let (mut in_flight, mut on_flush) = (0, 0);
     for cycle in 0..cycles {
         let server = Server::start(folder.path(), &["--flush-every", "50ms"]);
-        let stop = CancellationToken::new();
-        let senders: Vec<_> = (0..SENDERS)
-            .map(|number| {
-                let seed = u64::from(cycle) * SENDERS + number;
-                tokio::spawn(send_until(Arc::clone(&shared), server.client(), seed, stop.clone()))
-            })
-            .collect();
+        let first_seed = u64::from(cycle) * SENDERS;
+        let senders = Senders::start(&shared, &server, first_seed..first_seed + SENDERS);
         tokio::time::sleep(Duration::from_millis(dice.random_range(20..120))).await;
         // Two of three kills wait for a flush, so that enough of them fall on one.
         if cycle % 3 != 0 {
@@ -44,17 +38,13 @@ async fn g09_a_hundred_kills_lose_nothing_and_double_nothing() {
         in_flight += u32::from(shared.in_flight.load(Ordering::SeqCst) > 0);
         on_flush += u32::from(server.heard(|heard| heard.flushing > 0));
         server.kill();
-        stop.cancel();
-        for sender in senders {
-            sender.await.expect("a sender ends");
-        }
+        senders.stop().await;
     }
     println!("{cycles} kills: {in_flight} with calls in flight, {on_flush} on a flush");
     assert!(in_flight * CYCLES >= IN_FLIGHT_MIN * cycles, "only {in_flight} kills fell on calls in flight");
     assert!(on_flush * CYCLES >= ON_FLUSH_MIN * cycles, "only {on_flush} kills fell on a flush");
     let server = Server::start(folder.path(), &[]);
-    settle(&shared, &mut server.client()).await;
-    let record = shared.record.lock().unwrap();
+    let record = settled(&shared, &server).await;
     println!(
         "{} pulses accepted, {} copies answered, {} sendings never answered",
         record.accepted.len(),

@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use pulso_proto::v1::SendPulsesRequest;
 use tempfile::TempDir;
+use tokio::task::JoinSet;
 use tonic::Code;
 
 use crate::bill;
 use crate::record::{Copy, Made};
-use crate::senders::{Shared, now, settle};
+use crate::senders::{Shared, now, settled};
 use crate::server::Server;
 
 /// What the process may take: its own 128 MiB of pulses in flight would be too easy, so the test allows 2 MiB of them,
@@ -27,28 +28,21 @@ async fn g11_overload_is_refused_and_memory_stays_under_its_ceiling() {
     let shared = Arc::new(Shared::default());
     let refused = Arc::new(AtomicU64::new(0));
     let since = Instant::now();
-    let callers: Vec<_> = (0..CALLERS)
-        .map(|number| {
-            tokio::spawn(overload(
-                server.client(),
-                Arc::clone(&shared),
-                Arc::clone(&refused),
-                (number, since),
-            ))
-        })
-        .collect();
-    for caller in callers {
-        caller.await.expect("a caller ends");
+    let mut callers = JoinSet::new();
+    for number in 0..CALLERS {
+        callers.spawn(overload(server.client(), Arc::clone(&shared), Arc::clone(&refused), (number, since)));
+    }
+    while let Some(caller) = callers.join_next().await {
+        caller.expect("a caller ends");
     }
     let refused = refused.load(Ordering::Relaxed);
     let peak = server.memory_peak();
-    let accepted = shared.record.lock().unwrap().accepted.len();
+    let accepted = shared.record.lock().accepted.len();
     println!("{accepted} accepted, {refused} calls refused, at most {} MiB of memory", peak >> 20);
     assert!(refused > 100, "only {refused} calls were refused: that is no overload");
     assert!(accepted > 10 * BATCH, "only {accepted} pulses were accepted: overload must not stop service");
     assert!(peak < MEMORY_MAX, "{peak} bytes");
-    settle(&shared, &mut server.client()).await;
-    bill::compare(&server, &shared.record.lock().unwrap()).await;
+    bill::compare(&server, &settled(&shared, &server).await).await;
     assert!(server.terminate().success());
 }
 
@@ -64,7 +58,7 @@ async fn overload(
         round += 1;
         let pulses = batch.iter().map(|(made, _)| made.pulse()).collect();
         match client.send_pulses(SendPulsesRequest { pulses, request_id: String::new() }).await {
-            Ok(answer) => shared.record.lock().unwrap().answered(batch, Some(answer.into_inner().results)),
+            Ok(answer) => shared.record.lock().answered(batch, Some(answer.into_inner().results)),
             // Surely not stored: the record does not know these pulses, and the totals must not either.
             Err(status) => {
                 assert_eq!(status.code(), Code::ResourceExhausted, "{status}");

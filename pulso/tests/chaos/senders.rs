@@ -1,18 +1,21 @@
 //! Concurrent senders: new pulses, retries of what was never answered, duplicates, re-stamped duplicates, conflicts, late
 //! pulses. Each sending and each answer goes into the record.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::{SystemTime, UNIX_EPOCH};
 
+use parking_lot::Mutex;
+use pulso_platform::service::clock::Clock;
 use pulso_proto::v1::SendPulsesRequest;
 use pulso_proto::v1::ingest_service_client::IngestServiceClient;
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
 use crate::record::{Copy, Made, Record};
+use crate::server::Server;
 
 const TENANTS: u64 = 5;
 const SKUS: u64 = 4;
@@ -48,7 +51,7 @@ impl Shared {
     }
 
     fn batch(&self, dice: &mut impl Rng) -> Vec<(Made, Copy)> {
-        let mut record = self.record.lock().unwrap();
+        let mut record = self.record.lock();
         let mut batch = Vec::new();
         for _ in 0..dice.random_range(1..40) {
             let kind = dice.random_range(0..10);
@@ -77,7 +80,7 @@ impl Shared {
 }
 
 /// Sends until stopped; a call that fails is noted as never answered.
-pub(crate) async fn send_until(
+async fn send_until(
     shared: Arc<Shared>,
     mut client: IngestServiceClient<Channel>,
     seed: u64,
@@ -93,26 +96,22 @@ pub(crate) async fn send_until(
 }
 
 /// Sends one batch; whether it was answered.
-pub(crate) async fn send(
-    shared: &Shared,
-    client: &mut IngestServiceClient<Channel>,
-    batch: Vec<(Made, Copy)>,
-) -> bool {
+async fn send(shared: &Shared, client: &mut IngestServiceClient<Channel>, batch: Vec<(Made, Copy)>) -> bool {
     let pulses = batch.iter().map(|(made, _)| made.pulse()).collect();
     shared.in_flight.fetch_add(1, Ordering::SeqCst);
     let answer = client.send_pulses(SendPulsesRequest { pulses, request_id: String::new() }).await;
     shared.in_flight.fetch_sub(1, Ordering::SeqCst);
     let results = answer.ok().map(|answer| answer.into_inner().results);
     let answered = results.is_some();
-    shared.record.lock().unwrap().answered(batch, results);
+    shared.record.lock().answered(batch, results);
     answered
 }
 
 /// Sends again what was never answered, until all of it is.
-pub(crate) async fn settle(shared: &Shared, client: &mut IngestServiceClient<Channel>) {
+async fn settle(shared: &Shared, client: &mut IngestServiceClient<Channel>) {
     for _ in 0..1000 {
         let open: Vec<_> = {
-            let mut record = shared.record.lock().unwrap();
+            let mut record = shared.record.lock();
             let count = record.open.len().min(500);
             record.open.drain(..count).map(|made| (made, Copy::Original)).collect()
         };
@@ -124,8 +123,39 @@ pub(crate) async fn settle(shared: &Shared, client: &mut IngestServiceClient<Cha
     panic!("the server does not answer");
 }
 
+/// Senders that run beside a test.
+pub(crate) struct Senders {
+    stop: CancellationToken,
+    running: JoinSet<()>,
+}
+
+impl Senders {
+    /// Starts as many senders as there are seeds.
+    pub(crate) fn start(shared: &Arc<Shared>, server: &Server, seeds: impl IntoIterator<Item = u64>) -> Self {
+        let stop = CancellationToken::new();
+        let mut running = JoinSet::new();
+        for seed in seeds {
+            running.spawn(send_until(Arc::clone(shared), server.client(), seed, stop.clone()));
+        }
+        Self { stop, running }
+    }
+
+    /// Stops them, each after the call it is in.
+    pub(crate) async fn stop(mut self) {
+        self.stop.cancel();
+        while let Some(sender) = self.running.join_next().await {
+            sender.expect("a sender ends");
+        }
+    }
+}
+
+/// Sends again what was never answered until all of it is, and gives the record.
+pub(crate) async fn settled(shared: &Shared, server: &Server) -> Record {
+    settle(shared, &mut server.client()).await;
+    std::mem::take(&mut *shared.record.lock())
+}
+
 /// Seconds of the Unix epoch.
 pub(crate) fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
-    i64::try_from(since.as_secs()).expect("before the year 292 billion")
+    Clock::System.now().seconds()
 }

@@ -3,10 +3,11 @@
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use pulso_proto::v1::ingest_service_client::IngestServiceClient;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -60,17 +61,14 @@ impl Server {
         let stderr = child.stderr.take().expect("piped");
         let listening = Arc::clone(&heard);
         let listener = thread::spawn(move || {
-            BufReader::new(stderr)
-                .lines()
-                .map_while(Result::ok)
-                .for_each(|line| listening.lock().unwrap().hear(line));
+            BufReader::new(stderr).lines().map_while(Result::ok).for_each(|line| listening.lock().hear(line));
         });
         let mut line = String::new();
         BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("a readable stdout");
         let Ok(ready) = serde_json::from_str::<Value>(&line) else {
             let status = child.wait().expect("ends");
             listener.join().expect("stderr is read");
-            return Err(format!("{status}: {}", heard.lock().unwrap().tail.join("\n")));
+            return Err(format!("{status}: {}", heard.lock().tail.join("\n")));
         };
         let address = |name: &str| ready[name].as_str().expect("an address").to_owned();
         Ok(Self { ingest: address("ingest"), api: address("api"), admin: address("admin"), child, heard })
@@ -78,7 +76,7 @@ impl Server {
 
     /// What it said so far.
     pub(crate) fn heard<T>(&self, look: impl FnOnce(&Heard) -> T) -> T {
-        look(&self.heard.lock().unwrap())
+        look(&self.heard.lock())
     }
 
     /// A client; connects when it is used.
