@@ -76,7 +76,7 @@ fn g16_sigterm_under_load_exits_inside_the_grace_period_and_a_restart_folds_noth
 }
 
 #[test]
-fn g4_a_rewind_and_a_restart_change_no_total() {
+fn g04_a_rewind_and_a_restart_change_no_total() {
     let folder = tempfile::tempdir().expect("a folder");
     let data = folder.path().join("data");
     let path = data.to_str().expect("UTF-8");

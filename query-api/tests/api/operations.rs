@@ -76,7 +76,7 @@ async fn g17_a_pulse_is_not_found_through_another_tenant() {
 }
 
 #[tokio::test]
-async fn g2_the_ledger_accounts_for_every_pulse() {
+async fn g02_the_ledger_accounts_for_every_pulse() {
     let (world, partition, _) = filled().await;
     let ledger = world.read("/v1/ledger").await;
     let line = &ledger["partitions"][partition as usize];

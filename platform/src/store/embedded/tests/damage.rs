@@ -135,7 +135,7 @@ fn newest_journal(folder: &Path) -> PathBuf {
 }
 
 #[test]
-fn g9_a_torn_tail_of_the_journal_gives_an_older_state_and_no_error() {
+fn g09_a_torn_tail_of_the_journal_gives_an_older_state_and_no_error() {
     let folder = tempfile::tempdir().unwrap();
     let states = build(folder.path());
     let path = newest_journal(folder.path());

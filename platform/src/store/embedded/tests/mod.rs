@@ -78,7 +78,7 @@ fn what_was_flushed_is_there_after_a_restart_and_versions_still_win() {
 }
 
 #[test]
-fn g9_a_kill_loses_no_flush_that_returned() {
+fn g09_a_kill_loses_no_flush_that_returned() {
     let folder = tempfile::tempdir().unwrap();
     let live = folder.path().join("live");
     let store = open(&live).unwrap();
