@@ -6,6 +6,7 @@ use siphasher::sip128::{Hasher128, SipHasher13};
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::pulse::Pulse;
+use crate::quantity::Quantity;
 
 /// Names (tenant, id) without storing either: keyed SipHash-1-3 with 128 bits over length-prefixed fields.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -35,10 +36,10 @@ impl HashKey {
     /// The hash of an identity.
     #[must_use]
     #[inline]
-    pub fn id_hash(&self, tenant_id: &str, id: &str) -> IdHash {
+    pub fn id_hash<T: AsRef<[u8]> + ?Sized, I: AsRef<[u8]> + ?Sized>(&self, tenant_id: &T, id: &I) -> IdHash {
         // One contiguous write is about twice as fast as three: tenant and id together are at most 194 bytes.
         let mut buffer = [0_u8; 2 + 64 + 128];
-        let (tenant, id) = (tenant_id.as_bytes(), id.as_bytes());
+        let (tenant, id) = (tenant_id.as_ref(), id.as_ref());
         let end = 2 + tenant.len() + id.len();
         if end > buffer.len() {
             return self.id_hash_long(tenant, id);
@@ -66,23 +67,50 @@ impl HashKey {
     #[must_use]
     #[inline]
     pub fn payload_hash(&self, pulse: &Pulse<'_>) -> PayloadHash {
-        let seed = u64::from_le_bytes([
-            self.0[0], self.0[1], self.0[2], self.0[3], self.0[4], self.0[5], self.0[6], self.0[7],
-        ]);
-        let mut buffer = [0_u8; 512];
+        let texts = [pulse.product_sku, pulse.use_unit, pulse.region, pulse.resource_id].map(str::as_bytes);
+        if pulse.tags.is_empty() {
+            return self.untagged_payload_hash(pulse.used_amount, texts);
+        }
+        let tags = pulse.tags.iter().flat_map(|(key, value)| [key.as_bytes(), value.as_bytes()]);
+        self.long_payload_hash(pulse.used_amount, texts.into_iter().chain(tags))
+    }
+
+    /// The hash of a payload without tags: its amount, product_sku, use_unit, region and resource_id.
+    #[must_use]
+    #[inline]
+    pub fn untagged_payload_hash(&self, used_amount: Quantity, texts: [&[u8]; 4]) -> PayloadHash {
+        let mut buffer = [0_u8; 256];
         let mut end = 16;
-        buffer[..16].copy_from_slice(&pulse.used_amount.steps().to_le_bytes());
-        let texts = [pulse.product_sku, pulse.use_unit, pulse.region, pulse.resource_id];
+        buffer[..16].copy_from_slice(&used_amount.steps().to_le_bytes());
         let length: usize = texts.iter().map(|text| text.len() + 2).sum();
-        if !pulse.tags.is_empty() || end + length > buffer.len() {
-            return long_payload_hash(seed, pulse, &texts);
+        if end + length > buffer.len() {
+            return self.long_payload_hash(used_amount, texts.into_iter());
         }
         for text in texts {
             buffer[end..end + 2].copy_from_slice(&(text.len() as u16).to_le_bytes());
-            buffer[end + 2..end + 2 + text.len()].copy_from_slice(text.as_bytes());
+            buffer[end + 2..end + 2 + text.len()].copy_from_slice(text);
             end += 2 + text.len();
         }
-        PayloadHash(xxhash_rust::xxh3::xxh3_64_with_seed(&buffer[..end], seed))
+        PayloadHash(xxhash_rust::xxh3::xxh3_64_with_seed(&buffer[..end], self.seed()))
+    }
+
+    fn long_payload_hash<'a>(
+        &self,
+        used_amount: Quantity,
+        texts: impl Iterator<Item = &'a [u8]>,
+    ) -> PayloadHash {
+        let mut hasher = Xxh3::with_seed(self.seed());
+        hasher.update(&used_amount.steps().to_le_bytes());
+        for text in texts {
+            hasher.update(&(text.len() as u16).to_le_bytes());
+            hasher.update(text);
+        }
+        PayloadHash(hasher.digest())
+    }
+
+    const fn seed(&self) -> u64 {
+        let [a, b, c, d, e, f, g, h, ..] = self.0;
+        u64::from_le_bytes([a, b, c, d, e, f, g, h])
     }
 }
 
@@ -92,21 +120,9 @@ impl std::fmt::Debug for HashKey {
     }
 }
 
-fn long_payload_hash(seed: u64, pulse: &Pulse<'_>, texts: &[&str; 4]) -> PayloadHash {
-    let mut hasher = Xxh3::with_seed(seed);
-    hasher.update(&pulse.used_amount.steps().to_le_bytes());
-    let tags = pulse.tags.iter().flat_map(|(key, value)| [*key, *value]);
-    for text in texts.iter().copied().chain(tags) {
-        hasher.update(&(text.len() as u16).to_le_bytes());
-        hasher.update(text.as_bytes());
-    }
-    PayloadHash(hasher.digest())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::quantity::Quantity;
     use crate::time::Instant;
 
     const KEY: HashKey = HashKey::new([7; 16]);

@@ -9,12 +9,12 @@ use pulso_domain::partitioner::partition_of;
 use pulso_domain::pulse::{self, Rejection, TAGS_MAX};
 use pulso_domain::reason::Reason;
 use pulso_platform::log::{RECORD_BYTES_MAX, RECORD_PULSES_MAX};
+use pulso_proto::plain;
 use pulso_proto::walk::{self, Fields, Malformed, Value};
 
 use crate::answer;
 use crate::door::{Door, Measured};
 use crate::packer::RECORD_HEADER_BYTES_MAX;
-use crate::plain;
 use crate::refusal::IngestError;
 use crate::settings::{BATCH_PULSES_MAX, PULSE_BYTES_MAX};
 use crate::wire::{bytes_len, put_bytes};
@@ -175,7 +175,7 @@ impl<'a> Planner<'a> {
     /// The share that a good pulse belongs to, or why it is not good.
     #[inline]
     fn judge(&mut self, bytes: &'a [u8], rest: usize) -> Result<Result<u32, Rejection>, Malformed> {
-        let (measured, known) = match plain::read(bytes).and_then(|measured| self.tenant_of(measured)) {
+        let (measured, known) = match plain::read(bytes).and_then(|pulse| self.tenant_of(pulse.into())) {
             Some(known) => known,
             None => match judge_in_full(bytes)? {
                 Ok(measured) => (measured, None),

@@ -10,6 +10,7 @@ use pulso_domain::pulse::Rejection;
 use pulso_domain::quantity::Quantity;
 use pulso_domain::reason::Reason;
 use pulso_domain::time::{Instant, SECONDS_MAX, SECONDS_MIN};
+use pulso_proto::plain::PlainPulse;
 
 /// What the sender of a call may do. An authenticating layer puts it into the request's extensions; without one nobody
 /// has any right beyond sending.
@@ -52,6 +53,14 @@ pub(crate) struct Measured<'a> {
     pub(crate) use_unit: &'a [u8],
     pub(crate) used_amount: Quantity,
     pub(crate) occurred_at: Instant,
+}
+
+impl<'a> From<PlainPulse<'a>> for Measured<'a> {
+    #[inline]
+    fn from(pulse: PlainPulse<'a>) -> Self {
+        let PlainPulse { tenant_id, product_sku, use_unit, used_amount, occurred_at, .. } = pulse;
+        Self { tenant_id, product_sku, use_unit, used_amount, occurred_at }
+    }
 }
 
 /// The ingestor's view of the catalog's units. Empty at first: a SKU that is not in it is accepted with any unit.

@@ -30,8 +30,6 @@ pub mod ingest;
 
 mod batch;
 
-mod plain;
-
 pub mod door;
 
 mod packer;

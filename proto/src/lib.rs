@@ -1,8 +1,10 @@
 //! The contract of Pulso: `pulso.v1` as messages and services, and the walk over raw pulse bytes.
 //!
 //! The hot path does not build [`v1::Pulse`] structs: [`walk`] reads a request's bytes and hands over borrowed fields,
-//! so that the ingestor can check a pulse and forward its bytes as they are, and the fold can read them again.
+//! so that the ingestor can check a pulse and forward its bytes as they are, and the fold can read them again. [`plain`] is
+//! the short cut for pulses as nearly all clients write them.
 
+pub mod plain;
 pub mod walk;
 
 /// The generated messages, client and server of package `pulso.v1`.

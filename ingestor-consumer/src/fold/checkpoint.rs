@@ -11,6 +11,7 @@ use pulso_domain::window::{Level, Window};
 use pulso_platform::store::{Cell as StoreCell, CompareAndSet, Flush, Key, keys};
 use pulso_proto::v1;
 
+use super::ids::IdEntry;
 use super::ids::filter::Filter;
 use super::ids::list::{ListedRun, with_run};
 use super::ids::open::{HEADER_PREFIX, OpenRun};
@@ -86,7 +87,8 @@ impl PartitionFold {
         let begun = self.open.as_ref().is_some_and(|open| open.start() < self.state.rank());
         let Some(open) = self.open.as_mut().filter(|_| begun) else { return 0 };
         let run = keys::run_partition(partition, 0, open.start());
-        push_run_cells(open, &run, !stored, last, flush);
+        let cells = open.changed_cells(&open.sorted(), !stored);
+        push_run_cells(open, &run, (last, cells), flush);
         self.open_stored = true;
         open.take_changed()
     }
@@ -95,22 +97,23 @@ impl PartitionFold {
         let mut list = self.list.clone();
         let mut listed = Vec::new();
         for closing in &self.closing {
+            let entries = closing.run.sorted();
             let run = ListedRun {
                 start: closing.run.start(),
                 level: 0,
-                entries: closing.run.len() as u64,
+                entries: entries.len() as u64,
                 times: closing.run.times(),
                 appended_at_max_nanos: closing.appended_at_max_nanos,
-                filters: Filter::build(closing.run.ids()).into_iter().collect(),
+                filters: Filter::build(entries.iter().map(|entry| entry.id)).into_iter().collect(),
             };
             let Some(longer) = with_run(&list, run.to_proto(), &self.config.shape) else {
                 if !self.config.rules.covered_range_is_closed {
-                    self.push_complete_run(closing, &run, flush);
+                    self.push_complete_run((closing, &entries), &run, flush);
                 }
                 continue;
             };
             list = longer;
-            self.push_complete_run(closing, &run, flush);
+            self.push_complete_run((closing, &entries), &run, flush);
             listed.push(run);
         }
         if listed.is_empty() {
@@ -122,10 +125,16 @@ impl PartitionFold {
         (listed, Some(list))
     }
 
-    fn push_complete_run(&self, closing: &ClosingRun, run: &ListedRun, flush: &mut Flush) {
+    fn push_complete_run(
+        &self,
+        (closing, entries): (&ClosingRun, &[IdEntry]),
+        run: &ListedRun,
+        flush: &mut Flush,
+    ) {
         let name = keys::run_partition(self.config.partition, 0, run.start);
         let last = run.end(&self.config.shape).as_u64() - 1;
-        push_run_cells(&closing.run, &name, !closing.stored_before, last, flush);
+        let cells = closing.run.changed_cells(entries, !closing.stored_before);
+        push_run_cells(&closing.run, &name, (last, cells), flush);
         for (prefix, filter) in (0..).zip(&run.filters) {
             let cell = StoreCell { version: last, value: filter.encode() };
             flush.cells.push((keys::run_filter(&name, prefix), cell));
@@ -188,10 +197,10 @@ impl PartitionFold {
     }
 }
 
-fn push_run_cells(run: &OpenRun, name: &[u8], all: bool, last: u64, flush: &mut Flush) {
+fn push_run_cells(run: &OpenRun, name: &[u8], (last, cells): (u64, Vec<(u32, Bytes)>), flush: &mut Flush) {
     let header = StoreCell { version: last, value: run.header().encode() };
     flush.cells.push((keys::run_cell(name, HEADER_PREFIX), header));
-    for (prefix, value) in run.changed_cells(all) {
+    for (prefix, value) in cells {
         flush.cells.push((keys::run_cell(name, prefix), StoreCell { version: last, value }));
     }
 }

@@ -47,6 +47,12 @@ impl RangeDirectory {
         self.start
     }
 
+    /// Whether the fold began behind the range's first record, so that the store may have something of it.
+    #[must_use]
+    pub const fn is_resumed(&self) -> bool {
+        self.stored.is_some()
+    }
+
     /// Whether what the store has of this tenant must be supplied first.
     #[must_use]
     pub fn wants(&self, tenant_id: &str) -> bool {

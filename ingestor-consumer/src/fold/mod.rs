@@ -5,12 +5,15 @@
 //! keep what could not be counted, [`state`] knows where the partition stands, [`halt`] is every way to stop.
 
 pub mod checkpoint;
+mod chunks;
 pub mod directory;
 pub mod halt;
 pub mod ids;
 pub mod letters;
+mod narrow;
 pub mod partition;
 pub mod prepare;
 pub mod record;
 pub mod rows;
+mod series;
 pub mod state;

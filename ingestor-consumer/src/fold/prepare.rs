@@ -12,15 +12,17 @@ use pulso_domain::reason::Reason;
 use pulso_domain::time::Instant;
 use pulso_domain::usage::UsageRow;
 use pulso_platform::log::LogRecord;
+use pulso_proto::plain::{self, PlainPulse};
 use pulso_proto::{v1, walk};
 
 use super::halt::Halt;
 use super::ids::cell::Cell;
-use super::ids::list::expiry_border;
+use super::ids::list::{ListedRun, expiry_border};
+use super::ids::open::IdTimes;
 use super::ids::time::id_time;
 use super::partition::PartitionFold;
 use super::record::{RECORD_FORMAT, RecordParts, split};
-use super::rows::{SeriesKey, SlotId};
+use super::rows::{SeriesId, SeriesKey, SlotId};
 
 /// Bytes of run cells that are kept for the next look-ups.
 const CELL_CACHE_BYTES_MAX: usize = 64 << 20;
@@ -126,6 +128,7 @@ impl PartitionFold {
             let item = self.item(bytes, &mut tenant);
             self.items.push(item);
         }
+        self.note_candidates();
         Ok(Prepared::Pulses)
     }
 
@@ -136,50 +139,84 @@ impl PartitionFold {
 
     #[inline]
     fn item(&mut self, bytes: &[u8], tenant: &mut TenantMemo) -> Item {
-        let Ok(raw) = walk::pulse(bytes) else { return Item::dead(Reason::Undecodable) };
-        let pulse = match check(&raw) {
-            Ok(pulse) => pulse,
-            Err(rejection) => return Item::dead(rejection.reason),
+        let read = self.known_item(bytes).map_or_else(|| self.any_item(bytes, tenant), Ok);
+        let (mut item, series) = match read {
+            Ok(read) => read,
+            Err(reason) => return Item::dead(reason),
         };
-        if tenant.partition(pulse.tenant_id, self.config.partitions) != self.config.partition {
-            return Item::dead(Reason::Misrouted);
+        if self.floor_seconds.is_some_and(|floor| item.at.seconds() < floor) {
+            item.reason = Some(Reason::BeyondHorizon);
+            return item;
         }
-        let id = self.config.hash_key.id_hash(pulse.tenant_id, pulse.id);
-        let time = id_time(pulse.id);
-        let mut item = Item {
-            id,
+        if self.directory.is_resumed() {
+            self.want_directory(series);
+        }
+        item.hour = self.rows.hour_slot(series, item.at, &mut self.needs.rows);
+        item
+    }
+
+    fn want_directory(&mut self, series: SeriesId) {
+        let tenant_id = self.rows.tenant_of(series);
+        if self.directory.wants(tenant_id) && !self.needs.directories.iter().any(|one| one == tenant_id) {
+            self.needs.directories.push(tenant_id.to_owned());
+        }
+    }
+
+    /// A plain pulse of a series that is known: it is good and in its partition, as the pulse was that made it known.
+    #[inline]
+    fn known_item(&self, bytes: &[u8]) -> Option<(Item, SeriesId)> {
+        let pulse = plain::read(bytes).filter(|pulse| pulse.tags == 0)?;
+        let PlainPulse { id, tenant_id, product_sku, use_unit, region, resource_id, .. } = pulse;
+        let series = self.rows.known_series([tenant_id, product_sku, use_unit, region])?;
+        let hash_key = &self.config.hash_key;
+        let texts = [product_sku, use_unit, region, resource_id];
+        let item = Item {
+            id: hash_key.id_hash(tenant_id, id),
+            payload: hash_key.untagged_payload_hash(pulse.used_amount, texts),
+            amount: pulse.used_amount,
+            at: pulse.occurred_at,
+            hour: 0,
+            time: id_time(id),
+            reason: None,
+        };
+        Some((item, series))
+    }
+
+    /// Any pulse; or why it is none to be counted.
+    fn any_item(&mut self, bytes: &[u8], tenant: &mut TenantMemo) -> Result<(Item, SeriesId), Reason> {
+        let raw = walk::pulse(bytes).map_err(|_| Reason::Undecodable)?;
+        let pulse = check(&raw).map_err(|rejection| rejection.reason)?;
+        if tenant.partition(pulse.tenant_id, self.config.partitions) != self.config.partition {
+            return Err(Reason::Misrouted);
+        }
+        let item = Item {
+            id: self.config.hash_key.id_hash(pulse.tenant_id, pulse.id),
             payload: self.config.hash_key.payload_hash(&pulse),
             amount: pulse.used_amount,
             at: pulse.occurred_at,
             hour: 0,
-            time,
+            time: id_time(pulse.id),
             reason: None,
         };
-        if self.floor_seconds.is_some_and(|floor| pulse.occurred_at.seconds() < floor) {
-            item.reason = Some(Reason::BeyondHorizon);
-            return item;
-        }
-        self.note_candidates(id, time);
-        if self.directory.wants(pulse.tenant_id)
-            && !self.needs.directories.iter().any(|one| one == pulse.tenant_id)
-        {
-            self.needs.directories.push(pulse.tenant_id.to_owned());
-        }
-        let key = SeriesKey::from(&pulse);
-        item.hour = self.rows.hour_slot(key, pulse.occurred_at, &mut self.needs.rows);
-        item
+        Ok((item, self.rows.series(SeriesKey::from(&pulse))))
     }
 
-    /// Notes the cells of listed runs that may hold the id. An id in the open run needs no further look: what it holds
-    /// is the first position.
-    #[inline]
-    fn note_candidates(&mut self, id: IdHash, time: Option<u64>) {
+    /// Notes the cells of listed runs that may hold an id of the record. Most runs hold other times than the record's
+    /// ids, and are passed over once for all of them.
+    fn note_candidates(&mut self) {
         let shape = self.config.shape;
-        for run in &self.index.runs {
-            if run.may_hold(&shape, id, time) && run.end(&shape) > self.expired_below {
-                let prefix = shape.prefix(run.level, id);
+        let mut times = IdTimes::default();
+        self.items.iter().filter(|item| item.reason.is_none()).for_each(|item| times.add(item.time));
+        let alive = |run: &&ListedRun| run.end(&shape) > self.expired_below && run.times.may_share(&times);
+        let runs: Vec<&ListedRun> = self.index.runs.iter().filter(alive).collect();
+        if runs.is_empty() {
+            return;
+        }
+        for (place, item) in (0..).zip(&self.items).filter(|(_, item)| item.reason.is_none()) {
+            for run in runs.iter().filter(|run| run.may_hold(&shape, item.id, item.time)) {
+                let prefix = shape.prefix(run.level, item.id);
                 let name = CellName { level: run.level, start: run.start, prefix };
-                self.candidates.push((self.items.len() as u32, name));
+                self.candidates.push((place, name));
                 if !self.cells.contains_key(&name) && !self.needs.cells.contains(&name) {
                     self.needs.cells.push(name);
                 }

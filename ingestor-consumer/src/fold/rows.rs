@@ -1,5 +1,4 @@
-//! The usage rows in RAM: interned series, one slot per row, loaded at first touch, kept hot, evicted only once what
-//! they hold is confirmed.
+//! The usage rows in RAM: one slot per row, loaded at first touch, kept hot, evicted only once what it holds is confirmed.
 //!
 //! A *series* is (tenant, SKU, unit, region); a slot is one of its windows. Finding a series' current hour is one hash
 //! and one comparison; the hour's slot knows its day's and month's, so a pulse costs one look-up for three rows.
@@ -13,47 +12,16 @@ use pulso_domain::time::Instant;
 use pulso_domain::usage::{RowKey, UsageRow};
 use pulso_domain::window::{Level, Window};
 
+use super::chunks::Chunks;
+use super::narrow::RowCell;
+use super::series::SeriesTable;
+pub use super::series::{SeriesId, SeriesKey, SeriesTexts};
+
 /// Number of a slot; good until the next eviction.
 pub type SlotId = u32;
 
-const NONE: u32 = u32::MAX;
-
-/// The identity that rows share over their windows.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct SeriesKey<'a> {
-    /// Whose use.
-    pub tenant_id: &'a str,
-    /// Of what.
-    pub product_sku: &'a str,
-    /// In which unit.
-    pub use_unit: &'a str,
-    /// Where.
-    pub region: &'a str,
-}
-
-/// One interned series.
-#[derive(Debug)]
-struct Series {
-    /// The four texts one after the other.
-    texts: Box<str>,
-    /// Where each text ends.
-    ends: [u16; 3],
-    /// The hour that was touched last, and its slot: pulses come in the order of time, mostly. Only once the hour, its
-    /// day and its month are known, so that the short-cut never passes by a row that is still to be loaded.
-    latest: (i32, SlotId),
-}
-
-impl Series {
-    fn key(&self) -> SeriesKey<'_> {
-        let [tenant, sku, unit] = self.ends.map(usize::from);
-        SeriesKey {
-            tenant_id: &self.texts[..tenant],
-            product_sku: &self.texts[tenant..sku],
-            use_unit: &self.texts[sku..unit],
-            region: &self.texts[unit..],
-        }
-    }
-}
+/// No slot.
+const NONE: SlotId = u32::MAX;
 
 /// What is known of a row.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -68,18 +36,20 @@ enum Known {
 
 #[derive(Debug)]
 struct Slot {
-    row: UsageRow,
-    series: u32,
-    window: Window,
+    row: RowCell,
+    /// The row's high-water rank when it was loaded: records at or below it are in the row already, every one above it
+    /// comes by here. It stands still, since within one record the row's own rank does too.
+    loaded_hwm: Rank,
+    series: SeriesId,
+    /// The window's index within its level.
+    index: i32,
     /// The slots of the hour's day and month.
     parents: [SlotId; 2],
     /// The slot's place in the directory of the current range.
     directory: u32,
     /// When it was last touched, in flushes.
     touched_flush: u32,
-    /// The row's high-water rank when it was loaded: records at or below it are in the row already, every one above it
-    /// comes by here. It stands still, since within one record the row's own rank does too.
-    loaded_hwm: Rank,
+    level: Level,
     known: Known,
     /// Touched by a folded record since the last flush began, also when nothing was applied.
     dirty: bool,
@@ -87,12 +57,17 @@ struct Slot {
     pending: bool,
 }
 
+impl Slot {
+    fn window(&self) -> Window {
+        Window::from_index(self.level, self.index)
+    }
+}
+
 /// All rows that a partition's fold holds.
 #[derive(Debug)]
 pub struct RowTable {
-    series: Vec<Series>,
-    series_index: HashTable<u32>,
-    slots: Vec<Slot>,
+    series: SeriesTable,
+    slots: Chunks<Slot>,
     slot_index: HashTable<SlotId>,
     hasher: foldhash::fast::FixedState,
     /// Slots with `dirty` set, in the order of their first touch.
@@ -120,13 +95,13 @@ impl RowTable {
     /// An empty table.
     #[must_use]
     pub fn new() -> Self {
+        // The order of nothing that is written depends on this hash; a fixed one keeps runs alike.
+        let hasher = foldhash::fast::FixedState::with_seed(0x9e37_79b9);
         Self {
-            series: Vec::new(),
-            series_index: HashTable::new(),
-            slots: Vec::new(),
+            series: SeriesTable::new(hasher.clone()),
+            slots: Chunks::new(),
             slot_index: HashTable::new(),
-            // The order of nothing that is written depends on this hash; a fixed one keeps runs alike.
-            hasher: foldhash::fast::FixedState::with_seed(0x9e37_79b9),
+            hasher,
             dirty: Vec::new(),
             flush: 0,
         }
@@ -141,7 +116,7 @@ impl RowTable {
     /// Whether none is held.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.slots.is_empty()
+        self.slots.len() == 0
     }
 
     /// How many rows wait for a flush.
@@ -153,21 +128,15 @@ impl RowTable {
     /// Bytes of RAM, close enough for a ceiling: slots, series and both indexes.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        let series: usize = self.series.iter().map(|series| series.texts.len()).sum();
-        self.slots.capacity() * size_of::<Slot>()
-            + self.series.capacity() * size_of::<Series>()
-            + series
-            + (self.slot_index.capacity() + self.series_index.capacity()) * 5
+        self.slots.bytes() + self.series.bytes() + self.slot_index.capacity() * 5
     }
 
-    /// The slot of the hour of a pulse, with its day and month behind it. Slots that nobody knows yet are added to
-    /// `unknown`: they must be supplied before anything is applied to them.
+    /// The slot of a series' hour, with its day and month behind it. Slots that nobody knows yet are added to `unknown`:
+    /// they must be supplied before anything is applied to them.
     #[inline]
-    pub fn hour_slot(&mut self, key: SeriesKey<'_>, at: Instant, unknown: &mut Vec<SlotId>) -> SlotId {
-        let series = self.intern(key);
+    pub fn hour_slot(&mut self, series: SeriesId, at: Instant, unknown: &mut Vec<SlotId>) -> SlotId {
         let hour = at.seconds().div_euclid(3600) as i32;
-        let (latest, slot) = self.series[series as usize].latest;
-        if latest == hour && slot != NONE {
+        if let Some(slot) = self.series.latest(series, hour) {
             return slot;
         }
         self.other_hour(series, Window::from_index(Level::Hour, hour), unknown)
@@ -175,16 +144,16 @@ impl RowTable {
 
     fn other_hour(&mut self, series: u32, hour: Window, unknown: &mut Vec<SlotId>) -> SlotId {
         let slot = self.slot(series, hour, unknown);
-        if self.slots[slot as usize].parents == [NONE; 2] {
+        if self.slots[slot].parents == [NONE; 2] {
             let day = self.slot(series, hour.widen(Level::Day), unknown);
             let month = self.slot(series, hour.widen(Level::Month), unknown);
-            self.slots[slot as usize].parents = [day, month];
+            self.slots[slot].parents = [day, month];
         }
-        let [day, month] = self.slots[slot as usize].parents;
-        let nobody_knows = |id: &SlotId| self.slots[*id as usize].known == Known::Nothing;
+        let [day, month] = self.slots[slot].parents;
+        let nobody_knows = |id: &SlotId| self.slots[*id].known == Known::Nothing;
         let all_known = !nobody_knows(&slot) && !nobody_knows(&day) && !nobody_knows(&month);
         if all_known {
-            self.series[series as usize].latest = (hour.index(), slot);
+            self.series.set_latest(series, hour.index(), slot);
         } else {
             // Also a slot that was asked for before: the answer may never have come.
             unknown.extend([day, month].iter().filter(|id| nobody_knows(id)));
@@ -192,51 +161,47 @@ impl RowTable {
         slot
     }
 
-    fn intern(&mut self, key: SeriesKey<'_>) -> u32 {
-        let hash = self.series_hash(key);
-        let same = |id: &u32| self.series[*id as usize].key() == key;
-        if let Some(id) = self.series_index.find(hash, same) {
-            return *id;
-        }
-        let id = self.series.len() as u32;
-        let texts = [key.tenant_id, key.product_sku, key.use_unit, key.region];
-        let mut end = 0;
-        let ends = [0, 1, 2].map(|place: usize| {
-            end += texts[place].len() as u16;
-            end
-        });
-        self.series.push(Series { texts: texts.concat().into(), ends, latest: (0, NONE) });
-        let (series, hasher) = (&self.series, &self.hasher);
-        self.series_index.insert_unique(hash, id, |id| series_hash(hasher, series[*id as usize].key()));
-        id
+    /// The series with these texts, if there is one: then they are good, since only good ones become a series.
+    #[must_use]
+    #[inline]
+    pub fn known_series(&self, texts: SeriesTexts<'_>) -> Option<SeriesId> {
+        self.series.find(texts)
     }
 
-    fn series_hash(&self, key: SeriesKey<'_>) -> u64 {
-        series_hash(&self.hasher, key)
+    /// The series with this key, made when it is not there.
+    pub fn series(&mut self, key: SeriesKey<'_>) -> SeriesId {
+        self.series.intern(key)
     }
 
-    fn slot(&mut self, series: u32, window: Window, unknown: &mut Vec<SlotId>) -> SlotId {
+    /// The tenant of a series.
+    #[must_use]
+    pub fn tenant_of(&self, series: SeriesId) -> &str {
+        self.series.key(series).tenant_id
+    }
+
+    fn slot(&mut self, series: SeriesId, window: Window, unknown: &mut Vec<SlotId>) -> SlotId {
         let hash = slot_hash(&self.hasher, series, window);
         let same = |id: &SlotId| {
-            let slot = &self.slots[*id as usize];
-            slot.series == series && slot.window == window
+            let slot = &self.slots[*id];
+            (slot.series, slot.level, slot.index) == (series, window.level(), window.index())
         };
         let id = match self.slot_index.find(hash, same) {
             Some(id) => *id,
             None => self.add_slot(series, window),
         };
-        if self.slots[id as usize].known == Known::Nothing {
+        if self.slots[id].known == Known::Nothing {
             unknown.push(id);
         }
         id
     }
 
-    fn add_slot(&mut self, series: u32, window: Window) -> SlotId {
+    fn add_slot(&mut self, series: SeriesId, window: Window) -> SlotId {
         let id = self.slots.len() as SlotId;
         self.slots.push(Slot {
-            row: UsageRow::first(Quantity::ZERO, Instant::EPOCH, Position::default()),
+            row: UsageRow::first(Quantity::ZERO, Instant::EPOCH, Position::default()).into(),
             series,
-            window,
+            index: window.index(),
+            level: window.level(),
             parents: [NONE; 2],
             directory: NONE,
             touched_flush: self.flush,
@@ -246,7 +211,7 @@ impl RowTable {
             pending: false,
         });
         let (slots, hasher) = (&self.slots, &self.hasher);
-        let hash_of = |id: &SlotId| slot_hash(hasher, slots[*id as usize].series, slots[*id as usize].window);
+        let hash_of = |id: &SlotId| slot_hash(hasher, slots[*id].series, slots[*id].window());
         self.slot_index.insert_unique(hash_of(&id), id, hash_of);
         id
     }
@@ -254,17 +219,19 @@ impl RowTable {
     /// The key of a slot's row.
     #[must_use]
     pub fn key(&self, slot: SlotId) -> RowKeyRef<'_> {
-        let slot = &self.slots[slot as usize];
-        (self.series[slot.series as usize].key(), slot.window)
+        let slot = &self.slots[slot];
+        (self.series.key(slot.series), slot.window())
     }
 
     /// Says what the store has for a slot. A slot that is known already keeps what it knows.
     pub fn supply(&mut self, slot: SlotId, row: Option<UsageRow>) {
-        let slot = &mut self.slots[slot as usize];
+        let slot = &mut self.slots[slot];
         if slot.known == Known::Nothing {
             slot.known = if row.is_some() { Known::Row } else { Known::Absent };
             slot.loaded_hwm = row.map_or(Rank::ZERO, |row| row.hwm);
-            slot.row = row.unwrap_or(slot.row);
+            if let Some(row) = row {
+                slot.row = row.into();
+            }
         }
     }
 
@@ -272,15 +239,15 @@ impl RowTable {
     /// it was loaded with. All three become dirty either way.
     #[inline]
     pub fn count(&mut self, hour: SlotId, amount: Quantity, at: Instant, position: Position) {
-        let [day, month] = self.slots[hour as usize].parents;
+        let [day, month] = self.slots[hour].parents;
         for id in [hour, day, month] {
-            let slot = &mut self.slots[id as usize];
+            let slot = &mut self.slots[id];
             debug_assert!(slot.known != Known::Nothing, "rows are supplied before a record is applied");
             match slot.known {
                 Known::Row if position.rank > slot.loaded_hwm => slot.row.add(amount, at, position),
                 Known::Row => {}
                 Known::Nothing | Known::Absent => {
-                    slot.row = UsageRow::first(amount, at, position);
+                    slot.row = UsageRow::first(amount, at, position).into();
                     slot.known = Known::Row;
                 }
             }
@@ -294,14 +261,14 @@ impl RowTable {
 
     /// The place of an hour's slot in the directory of the current range.
     pub fn directory_place(&mut self, slot: SlotId) -> &mut u32 {
-        &mut self.slots[slot as usize].directory
+        &mut self.slots[slot].directory
     }
 
     /// The rows to write: all that a folded record touched since the last call. They stay until the flush is confirmed.
     pub fn take_dirty(&mut self) -> Vec<SlotId> {
         let dirty = std::mem::take(&mut self.dirty);
         for id in &dirty {
-            let slot = &mut self.slots[*id as usize];
+            let slot = &mut self.slots[*id];
             (slot.dirty, slot.pending) = (false, true);
         }
         self.flush += 1;
@@ -310,21 +277,21 @@ impl RowTable {
 
     /// A slot's row as it stands.
     #[must_use]
-    pub fn row(&self, slot: SlotId) -> &UsageRow {
-        &self.slots[slot as usize].row
+    pub fn row(&self, slot: SlotId) -> UsageRow {
+        self.slots[slot].row.row()
     }
 
     /// Says that the flush with these rows is durable.
     pub fn confirm(&mut self, flushed: &[SlotId]) {
         for id in flushed {
-            self.slots[*id as usize].pending = false;
+            self.slots[*id].pending = false;
         }
     }
 
     /// Says that the flush with these rows failed: they are dirty still.
     pub fn fail(&mut self, flushed: &[SlotId]) {
         for id in flushed {
-            let slot = &mut self.slots[*id as usize];
+            let slot = &mut self.slots[*id];
             slot.pending = false;
             if !slot.dirty {
                 slot.dirty = true;
@@ -346,11 +313,11 @@ impl RowTable {
             if !wanted[old] && (slot.known == Known::Nothing || (settled && idle)) {
                 continue;
             }
-            let series = kept.intern(self.series[slot.series as usize].key());
-            let id = kept.slot(series, slot.window, &mut Vec::new());
+            let series = kept.series(self.series.key(slot.series));
+            let id = kept.slot(series, slot.window(), &mut Vec::new());
             numbers[old] = Some(id);
-            let copy = &mut kept.slots[id as usize];
-            copy.row = slot.row;
+            let copy = &mut kept.slots[id];
+            copy.row = slot.row.clone();
             copy.loaded_hwm = slot.loaded_hwm;
             (copy.known, copy.dirty, copy.pending) = (slot.known, slot.dirty, slot.pending);
             (copy.touched_flush, copy.directory) = (slot.touched_flush, slot.directory);
@@ -359,15 +326,6 @@ impl RowTable {
         *self = kept;
         numbers
     }
-}
-
-fn series_hash(hasher: &foldhash::fast::FixedState, key: SeriesKey<'_>) -> u64 {
-    let mut state = hasher.build_hasher();
-    for text in [key.tenant_id, key.product_sku, key.use_unit, key.region] {
-        state.write(text.as_bytes());
-        state.write_u8(0xff);
-    }
-    state.finish()
 }
 
 fn slot_hash(hasher: &foldhash::fast::FixedState, series: u32, window: Window) -> u64 {
@@ -399,25 +357,27 @@ mod tests {
     #[test]
     fn a_row_is_asked_for_until_the_store_has_answered() {
         let mut table = RowTable::new();
+        let series = table.series(KEY);
         for _ in 0..3 {
             let mut unknown = Vec::new();
-            table.hour_slot(KEY, at(0), &mut unknown);
+            table.hour_slot(series, at(0), &mut unknown);
             unknown.sort_unstable();
             unknown.dedup();
             assert_eq!(unknown.len(), 3, "a read that failed left all three unknown");
         }
         let mut unknown = Vec::new();
-        let slot = table.hour_slot(KEY, at(0), &mut unknown);
+        let slot = table.hour_slot(series, at(0), &mut unknown);
         table.supply(slot, None);
         unknown.clear();
-        table.hour_slot(KEY, at(0), &mut unknown);
+        table.hour_slot(series, at(0), &mut unknown);
         unknown.dedup();
         assert_eq!(unknown.len(), 2, "its day and month are still to come");
     }
 
     fn counted(table: &mut RowTable, hour: i64, place: Position) -> SlotId {
         let mut unknown = Vec::new();
-        let slot = table.hour_slot(KEY, at(hour), &mut unknown);
+        let series = table.series(KEY);
+        let slot = table.hour_slot(series, at(hour), &mut unknown);
         unknown.into_iter().for_each(|slot| table.supply(slot, None));
         table.count(slot, amount(2), at(hour), place);
         slot
@@ -451,7 +411,8 @@ mod tests {
     fn g04_a_record_at_or_below_the_loaded_rank_changes_nothing_but_is_written_again() {
         let mut table = RowTable::new();
         let mut unknown = Vec::new();
-        let slot = table.hour_slot(KEY, at(0), &mut unknown);
+        let series = table.series(KEY);
+        let slot = table.hour_slot(series, at(0), &mut unknown);
         let stored = UsageRow::first(amount(10), at(0), position(5, 0));
         unknown.into_iter().for_each(|slot| table.supply(slot, Some(stored)));
         table.count(slot, amount(1), at(0), position(5, 0));

@@ -16,17 +16,21 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// A filter over these ids; `None` in the (never seen) case that the construction does not converge.
+    /// A filter over these ids, each of which comes once; `None` in the (never seen) case that the construction does not
+    /// converge. The order decides the bytes, so it must be that of the run.
     #[must_use]
     pub fn build(ids: impl Iterator<Item = IdHash>) -> Option<Self> {
         let mut keys: Vec<u64> = ids.map(key).collect();
-        // Two ids may share the 64 bits that are the filter's key; the construction needs each key once.
-        keys.sort_unstable();
-        keys.dedup();
         if keys.is_empty() {
             return Some(Self { fuse: None });
         }
-        BinaryFuse16::try_from(&keys).ok().map(|fuse| Self { fuse: Some(fuse) })
+        let fuse = BinaryFuse16::try_from(&keys).or_else(|_| {
+            // Two ids may share the 64 bits that are the filter's key; the construction needs each key once.
+            keys.sort_unstable();
+            keys.dedup();
+            BinaryFuse16::try_from(&keys)
+        });
+        fuse.ok().map(|fuse| Self { fuse: Some(fuse) })
     }
 
     /// Whether the id may be in the run.

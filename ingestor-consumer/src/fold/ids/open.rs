@@ -36,12 +36,21 @@ impl Hasher for IdHasher {
     }
 }
 
+/// Where an id was first counted, and what; as small as in the stored form, since a run is looked up for every pulse.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    /// The offset, relative to the run's start.
+    offset: u32,
+    index: u32,
+    payload: PayloadHash,
+}
+
 /// The ids counted so far in one range of level 0.
 #[derive(Clone, Debug)]
 pub struct OpenRun {
     start: Rank,
     shape: RunShape,
-    entries: HashMap<IdHash, (Position, PayloadHash), BuildHasherDefault<IdHasher>>,
+    entries: HashMap<IdHash, Place, BuildHasherDefault<IdHasher>>,
     /// One bit for each cell that has entries which are not in a confirmed flush.
     dirty_cells: u64,
     /// The times of its ids after each record that changed them: so that whoever continues the run from a header of an
@@ -78,6 +87,14 @@ impl IdTimes {
         }
     }
 
+    /// Whether an id of the others may be among them.
+    #[must_use]
+    pub fn may_share(&self, other: &Self) -> bool {
+        let overlap =
+            self.range.zip(other.range).is_some_and(|((min, max), (from, to))| min <= to && from <= max);
+        overlap || (self.others && other.others)
+    }
+
     /// Whether an id of this time may be among them.
     #[must_use]
     #[inline]
@@ -103,7 +120,7 @@ impl OpenRun {
     pub fn resume(shape: RunShape, header: Header, cells: &[Cell], next: Position) -> Self {
         let mut run = Self::new(header.start, shape);
         let entries = cells.iter().flat_map(Cell::entries).filter(|entry| entry.first < next);
-        run.entries.extend(entries.map(|entry| (entry.id, (entry.first, entry.payload))));
+        entries.for_each(|entry| run.insert(entry));
         run.times = header.times;
         run.times.retain(|(rank, _)| *rank < next.rank);
         run
@@ -143,13 +160,14 @@ impl OpenRun {
     #[must_use]
     #[inline]
     pub fn find(&self, id: IdHash) -> Option<(Position, PayloadHash)> {
-        self.entries.get(&id).copied()
+        let place = self.entries.get(&id)?;
+        Some((self.position(*place), place.payload))
     }
 
     /// Enters the first position of an id.
     #[inline]
     pub fn enter(&mut self, entry: IdEntry, time: Option<u64>) {
-        self.entries.insert(entry.id, (entry.first, entry.payload));
+        self.insert(entry);
         self.dirty_cells |= 1 << self.shape.prefix(0, entry.id);
         let before = self.times();
         let mut after = before;
@@ -163,30 +181,67 @@ impl OpenRun {
         }
     }
 
-    /// The cells that changed since the last confirmed flush (all of them with `all`), each with its prefix.
+    #[inline]
+    fn insert(&mut self, entry: IdEntry) {
+        let IdEntry { id, first, payload } = entry;
+        let offset = (first.rank.as_u64() - self.start.as_u64()) as u32;
+        self.entries.insert(id, Place { offset, index: first.index, payload });
+    }
+
+    #[inline]
+    const fn position(&self, place: Place) -> Position {
+        Position::new(Rank::from_u64(self.start.as_u64() + place.offset as u64), place.index)
+    }
+
+    /// All entries, sorted by id.
+    ///
+    /// Ids are hashes, so they are spread evenly: put in order by their first bits, hardly any is far from its place.
     #[must_use]
-    pub fn changed_cells(&self, all: bool) -> Vec<(u32, Bytes)> {
-        let changed = |prefix: u32| all || self.dirty_cells >> prefix & 1 == 1;
-        let mut cells: Vec<Vec<IdEntry>> = vec![Vec::new(); self.shape.cells(0) as usize];
-        for (id, (first, payload)) in &self.entries {
-            let prefix = self.shape.prefix(0, *id);
-            if changed(prefix) {
-                cells[prefix as usize].push(IdEntry { id: *id, first: *first, payload: *payload });
-            }
+    pub fn sorted(&self) -> Vec<IdEntry> {
+        let entry = |(id, place): (&IdHash, &Place)| IdEntry {
+            id: *id,
+            first: self.position(*place),
+            payload: place.payload,
+        };
+        let Some(any) = self.entries.iter().next().map(entry) else { return Vec::new() };
+        let bits = self.entries.len().ilog2().max(1);
+        let bucket = |id: IdHash| (id.0 >> (128 - bits)) as usize;
+        let mut ends = vec![0_u32; 1 << bits];
+        self.entries.keys().for_each(|id| ends[bucket(*id)] += 1);
+        let mut end = 0;
+        for count in &mut ends {
+            // Becomes where the bucket begins; it moves to its end as entries come in.
+            end += std::mem::replace(count, end);
         }
+        let mut sorted = vec![any; self.entries.len()];
+        for found in &self.entries {
+            let end = &mut ends[bucket(*found.0)];
+            sorted[*end as usize] = entry(found);
+            *end += 1;
+        }
+        let mut begins = 0;
+        for end in ends {
+            sorted[begins..end as usize].sort_unstable_by_key(|entry| entry.id);
+            begins = end as usize;
+        }
+        sorted
+    }
+
+    /// The cells that changed since the last confirmed flush (all of them with `all`), each with its prefix, made of the
+    /// [sorted](Self::sorted) entries.
+    #[must_use]
+    pub fn changed_cells(&self, sorted: &[IdEntry], all: bool) -> Vec<(u32, Bytes)> {
         let mut encoded = Vec::new();
-        for (prefix, mut entries) in (0..).zip(cells) {
-            if changed(prefix) {
-                entries.sort_unstable_by_key(|entry| entry.id);
-                encoded.push((prefix, cell::encode(self.start, &entries)));
+        let mut rest = sorted;
+        for prefix in 0..self.shape.cells(0) {
+            let end = rest.partition_point(|entry| self.shape.prefix(0, entry.id) <= prefix);
+            let (entries, behind) = rest.split_at(end);
+            rest = behind;
+            if all || self.dirty_cells >> prefix & 1 == 1 {
+                encoded.push((prefix, cell::encode(self.start, entries)));
             }
         }
         encoded
-    }
-
-    /// All ids, in no order.
-    pub fn ids(&self) -> impl Iterator<Item = IdHash> + '_ {
-        self.entries.keys().copied()
     }
 
     /// Says that what [`OpenRun::changed_cells`] gave is about to be stored; returns what was changed, for a failure.
@@ -262,7 +317,7 @@ mod tests {
             run.enter(entry(id, offset), Some(offset));
         }
         let cells: Vec<_> = run
-            .changed_cells(false)
+            .changed_cells(&run.sorted(), false)
             .into_iter()
             .map(|(_, bytes)| Cell::decode(start, bytes).expect("own encoding"))
             .collect();
@@ -281,9 +336,25 @@ mod tests {
         let mut run = OpenRun::new(Rank::new(1, 0).expect("small"), RunShape::FORMAT);
         run.enter(entry(0x10, 1), None);
         let changed = run.take_changed();
-        assert!(run.changed_cells(false).is_empty());
+        assert!(run.changed_cells(&run.sorted(), false).is_empty());
         run.restore_changed(changed);
-        assert_eq!(run.changed_cells(false).len(), 1);
-        assert_eq!(run.changed_cells(true).len(), 16);
+        assert_eq!(run.changed_cells(&run.sorted(), false).len(), 1);
+        assert_eq!(run.changed_cells(&run.sorted(), true).len(), 16);
+    }
+
+    #[test]
+    fn entries_are_sorted_however_many_and_however_uneven() {
+        for count in [0_u64, 1, 2, 3, 100, 1000] {
+            let mut run = OpenRun::new(Rank::new(1, 0).expect("small"), RunShape::FORMAT);
+            let mut wanted = Vec::new();
+            for number in 0..count {
+                let id = IdHash(u128::from(number.wrapping_mul(0x9e37_79b9_7f4a_7c15)) << (number % 2 * 64));
+                let first = Position::new(Rank::new(1, number % 128).expect("small"), number as u32);
+                wanted.push(IdEntry { id, first, payload: PayloadHash(number) });
+                run.enter(wanted[number as usize], None);
+            }
+            wanted.sort_unstable_by_key(|entry| entry.id);
+            assert_eq!(run.sorted(), wanted);
+        }
     }
 }

@@ -5,8 +5,8 @@
 /// Milliseconds since the Unix epoch within a `UUIDv7` (36 characters) or a ULID (26 characters); `None` for other ids.
 #[must_use]
 #[inline]
-pub fn id_time(id: &str) -> Option<u64> {
-    let bytes = id.as_bytes();
+pub fn id_time(id: &(impl AsRef<[u8]> + ?Sized)) -> Option<u64> {
+    let bytes = id.as_ref();
     match bytes.len() {
         36 => uuid_v7_time(bytes),
         26 => ulid_time(bytes),
@@ -20,10 +20,13 @@ fn uuid_v7_time(bytes: &[u8]) -> Option<u64> {
     if bytes[8] != b'-' || bytes[13] != b'-' || bytes[14] != b'7' {
         return None;
     }
-    let digits = bytes[..8].iter().chain(&bytes[9..13]);
-    digits
-        .copied()
-        .try_fold(0_u64, |time, byte| Some(time << 4 | u64::from(HEX[usize::from(byte)].checked_sub(1)?)))
+    let (mut time, mut is_hex) = (0_u64, true);
+    for place in [0, 1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12] {
+        let digit = HEX[usize::from(bytes[place])];
+        is_hex &= digit > 0;
+        time = time << 4 | u64::from(digit.wrapping_sub(1) & 0xf);
+    }
+    is_hex.then_some(time)
 }
 
 /// Value + 1 of each hexadecimal digit, 0 for other bytes: one load instead of three comparisons.

@@ -1,4 +1,5 @@
-//! The quick yes: reads and checks a pulse as nearly all clients write it, in one pass.
+//! The quick yes: reads and checks a pulse as nearly all clients write it, in one pass. The door and the fold both try
+//! it first.
 //!
 //! It only ever says yes, or that it does not know: short fields, printable ASCII, within every bound. For anything
 //! else the full walk and `domain::pulse::check` decide, so a pulse's judgement never depends on which path it took.
@@ -9,7 +10,28 @@ use pulso_domain::pulse::{
 use pulso_domain::quantity::Quantity;
 use pulso_domain::time::Instant;
 
-use crate::door::Measured;
+/// A pulse whose text is plain: every field is good but the tenant, which is not checked.
+#[derive(Clone, Copy, Debug)]
+pub struct PlainPulse<'a> {
+    /// `id`.
+    pub id: &'a [u8],
+    /// `tenant_id`, unchecked: tenants come in runs, so callers remember the last good one.
+    pub tenant_id: &'a [u8],
+    /// `product_sku`.
+    pub product_sku: &'a [u8],
+    /// `used_amount`.
+    pub used_amount: Quantity,
+    /// `use_unit`.
+    pub use_unit: &'a [u8],
+    /// `occurred_at`.
+    pub occurred_at: Instant,
+    /// `region`, empty when not given.
+    pub region: &'a [u8],
+    /// `resource_id`, empty when not given.
+    pub resource_id: &'a [u8],
+    /// How many `tags` it has.
+    pub tags: usize,
+}
 
 /// A length or varint byte that says that more follow.
 const MORE: u8 = 0x80;
@@ -17,13 +39,13 @@ const MORE: u8 = 0x80;
 // Lengths of one byte are below 128, which is within these bounds already.
 const _: () = assert!(PRODUCT_SKU_BYTES_MAX >= 127 && TAG_KEY_BYTES_MAX >= 127);
 
-/// Reads a pulse whose text is plain. Its tenant is not checked yet: tenants come in runs, so the caller remembers.
-///
-/// `None` means that it is not known here whether the pulse is good.
+/// Reads a pulse whose text is plain; `None` means that it is not known here whether the pulse is good.
+#[must_use]
 #[inline]
-pub(crate) fn read(bytes: &[u8]) -> Option<Measured<'_>> {
+pub fn read(bytes: &[u8]) -> Option<PlainPulse<'_>> {
     let (mut id, mut tenant_id, mut product_sku): (&[u8], &[u8], &[u8]) = (&[], &[], &[]);
     let (mut used_amount, mut use_unit): (&[u8], &[u8]) = (&[], &[]);
+    let (mut region, mut resource_id): (&[u8], &[u8]) = (&[], &[]);
     let mut occurred_at = None;
     let mut tags = 0;
     let mut rest = bytes;
@@ -40,8 +62,8 @@ pub(crate) fn read(bytes: &[u8]) -> Option<Measured<'_>> {
             0x22 => used_amount = text,
             0x2a => use_unit = text,
             0x32 if occurred_at.is_none() => occurred_at = Some(instant(text)?),
-            0x3a if text.len() <= REGION_BYTES_MAX && is_plain(text) => {}
-            0x42 if is_plain(text) => {}
+            0x3a if text.len() <= REGION_BYTES_MAX && is_plain(text) => region = text,
+            0x42 if is_plain(text) => resource_id = text,
             0x4a if is_plain_tag(text) => tags += 1,
             _ => return None,
         }
@@ -57,7 +79,18 @@ pub(crate) fn read(bytes: &[u8]) -> Option<Measured<'_>> {
         return None;
     }
     let used_amount = Quantity::parse(used_amount).ok()?;
-    Some(Measured { tenant_id, product_sku, use_unit, used_amount, occurred_at: occurred_at? })
+    let occurred_at = occurred_at?;
+    Some(PlainPulse {
+        id,
+        tenant_id,
+        product_sku,
+        used_amount,
+        use_unit,
+        occurred_at,
+        region,
+        resource_id,
+        tags,
+    })
 }
 
 /// A tag of a short key and a short value, in their order, both plain.
@@ -145,12 +178,11 @@ const fn bad_bytes(word: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+    use crate::{v1, walk};
     use proptest::prelude::*;
     use prost::Message;
     use pulso_domain::pulse;
-    use pulso_proto::{v1, walk};
-
-    use super::*;
 
     #[test]
     fn plain_is_from_space_to_tilde_at_every_place_and_length() {
@@ -226,6 +258,8 @@ mod tests {
                 prop_assert_eq!(quick.occurred_at, full.occurred_at);
                 prop_assert_eq!(quick.product_sku, raw.product_sku);
                 prop_assert_eq!(quick.use_unit, raw.use_unit);
+                prop_assert_eq!((quick.id, quick.region, quick.resource_id), (raw.id, raw.region, raw.resource_id));
+                prop_assert_eq!(quick.tags, raw.tags.len());
             }
         }
     }
