@@ -4,11 +4,11 @@
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use bytes::Bytes;
-use rustix::io::Errno;
+use rustix::buffer::spare_capacity;
+use rustix::io::{Errno, pread};
 
 use super::format::{
     ENTRY_BYTES, Entry, GROUP_HEADER_BYTES, GroupHeader, claimed_digest, table_matches, value_digest,
@@ -44,22 +44,23 @@ impl Window {
     /// Loads a chunk from `at` on, never beyond `limit`: what lies there may still change.
     fn fill(&mut self, at: u64, length: usize, limit: u64) -> io::Result<bool> {
         let rest = usize::try_from(limit - at).unwrap_or(usize::MAX);
-        let mut fresh = vec![0; self.chunk_bytes.max(length).min(rest)];
-        let mut filled = 0;
+        let wanted = self.chunk_bytes.max(length).min(rest);
+        let mut fresh = Vec::with_capacity(wanted);
         if self.holds(at, 1) {
             let kept = &self.bytes[usize::try_from(at - self.begins).expect("the window holds the byte")..];
-            filled = kept.len().min(fresh.len());
-            fresh[..filled].copy_from_slice(&kept[..filled]);
+            fresh.extend_from_slice(&kept[..kept.len().min(wanted)]);
         }
-        while filled < fresh.len() {
-            match self.file.read_at(&mut fresh[filled..], at + filled as u64) {
+        while fresh.len() < wanted {
+            let next = at + fresh.len() as u64;
+            match pread(&self.file, spare_capacity(&mut fresh), next) {
                 Ok(0) => break,
-                Ok(read) => filled += read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
             }
         }
-        fresh.truncate(filled);
+        // The allocator may have given more room than was asked for.
+        fresh.truncate(wanted);
+        let filled = fresh.len();
         self.begins = at;
         self.bytes = Bytes::from(fresh);
         Ok(filled >= length)

@@ -59,6 +59,8 @@ impl Engine {
         let failed = |error: fjall::Error| explain(path, &error);
         let database = Database::builder(path)
             .cache_size(options.cache_bytes)
+            // Most of it are hashes, which nothing makes smaller.
+            .journal_compression(CompressionType::None)
             .worker_threads(2)
             .open()
             .map_err(failed)?;
