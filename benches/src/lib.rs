@@ -10,6 +10,7 @@ pub mod child;
 pub mod cpu;
 pub mod load;
 pub mod mix;
+pub mod null_log;
 pub mod records;
 pub mod role;
 pub mod table;

@@ -62,9 +62,10 @@ pub fn hold_keys(args: &KeysArgs) -> anyhow::Result<()> {
             (format!("tenant-{:06}", series / 100), format!("compute-vm-{:02}", series / 4 % 25));
         let region = ["br-ne1", "br-se1", "br-mgl1", "us-east1"][(series % 4) as usize];
         let key = SeriesKey { tenant_id: &tenant, product_sku: &sku, use_unit: "GiB-Hours", region };
+        let series = table.series(key);
         for hour in 0..args.hours {
             let at = Instant::new(first + hour * 3600, 0).ok_or_else(|| anyhow::anyhow!("a time"))?;
-            let slot = table.hour_slot(key, at, &mut unknown);
+            let slot = table.hour_slot(series, at, &mut unknown);
             unknown.drain(..).for_each(|slot| table.supply(slot, None));
             table.count(slot, Quantity::from_steps(1_500_000_000_000_000), at, Position::new(rank, 0));
         }

@@ -1,5 +1,6 @@
 //! What the processes of a run do, each alone in its process, so that its CPU time and memory are its own.
 
+pub mod bill;
 pub mod consume;
 pub mod fold;
 pub mod memory;
@@ -23,6 +24,8 @@ pub enum Role {
     Run(restart::RunArgs),
     /// Starts on what a killed process left.
     Start(restart::StartArgs),
+    /// Makes a bill again and again.
+    Bill(bill::BillArgs),
     /// Holds keys in RAM.
     HoldKeys(memory::KeysArgs),
     /// Holds the filters of closed runs in RAM.
@@ -42,6 +45,7 @@ impl Role {
             Self::Fold(args) => fold::fold(&args),
             Self::Run(args) => restart::run(&args),
             Self::Start(args) => restart::start(&args),
+            Self::Bill(args) => bill::bill(&args),
             Self::HoldKeys(args) => memory::hold_keys(&args),
             Self::HoldIds(args) => memory::hold_ids(&args),
         }

@@ -41,7 +41,7 @@ pub(super) fn batches(session: &Session, show: &mut dyn FnMut(Figure)) -> anyhow
 /// Single pulses, many at a time.
 pub(super) fn unary(session: &Session, show: &mut dyn FnMut(Figure)) -> anyhow::Result<()> {
     let load = Load {
-        pulses: session.pick(40_000, 4_000),
+        pulses: session.pick(20_000, 2_000),
         batch: 1,
         shape: Shape { connections: 8, in_flight: 32 },
     };

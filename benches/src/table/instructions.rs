@@ -30,9 +30,10 @@ pub(super) fn measure(session: &Session, show: &mut dyn FnMut(Figure)) -> anyhow
         show(figure("ingest, batches of 1,000, with transport and log", ingest, bounds(1500.0, 700.0)));
         // So many that each partition completes whole ranges of 128 records.
         let small = session.pick(1_024_000, 128_000);
-        let consume = slope(small, |pulses| fold(session, *mix, pulses, true))?;
+        let opened = slope(small, |pulses| fold(session, *mix, pulses, &["--open"]))?;
+        let consume = slope(small, |pulses| fold(session, *mix, pulses, &["--store", "store"]))? - opened;
         show(figure("consume, from log bytes to flushed totals", consume, bounds(1500.0, 600.0)));
-        let unstored = slope(small, |pulses| fold(session, *mix, pulses, false))?;
+        let unstored = slope(small, |pulses| fold(session, *mix, pulses, &[]))? - opened;
         show(figure("the same without the embedded store", unstored, Bounds::Beside));
     }
     Ok(())
@@ -57,7 +58,7 @@ fn ingest(session: &Session, mix: Mix, pulses: u64) -> anyhow::Result<u64> {
     read_count(&counts)
 }
 
-fn fold(session: &Session, mix: Mix, pulses: u64, stored: bool) -> anyhow::Result<u64> {
+fn fold(session: &Session, mix: Mix, pulses: u64, flags: &[&str]) -> anyhow::Result<u64> {
     let scratch = session.scratch()?;
     let (log_folder, counts) = (scratch.path().join("log"), scratch.path().join("counts"));
     let log = records::open(&log_folder)?;
@@ -65,13 +66,15 @@ fn fold(session: &Session, mix: Mix, pulses: u64, stored: bool) -> anyhow::Resul
     log.close();
     drop(log);
     let mut role: Vec<OsString> = vec!["fold".into(), "--log".into(), log_folder.into()];
-    if stored {
-        role.extend(["--store".into(), scratch.path().join("store").into()]);
-    }
+    let place = |flag: &&str| match *flag {
+        "store" => scratch.path().join("store").into(),
+        flag => OsString::from(flag),
+    };
+    role.extend(flags.iter().map(place));
     let mut running = Running::start(&role, &Under::Callgrind(counts.clone()))?;
     let found: Totals = running.hear()?;
     running.end()?;
-    ensure!(found == wanted, "the fold gave {found:?}, not {wanted:?}");
+    ensure!(flags == ["--open"] || found == wanted, "the fold gave {found:?}, not {wanted:?}");
     read_count(&counts)
 }
 

@@ -1,4 +1,4 @@
-//! RAM of an active key and of an id in a closed run.
+//! RAM of an active key and of an id in a closed run: resident memory, N and 2N subtracted.
 
 use super::Session;
 use super::figure::{Bounds, Figure};
@@ -27,7 +27,7 @@ pub(super) fn measure(session: &Session, show: &mut dyn FnMut(Figure)) -> anyhow
     });
     let day = hold_keys(series / 24, 24)?;
     for (what, held, hours) in
-        [("one hour", &one_hour, series), ("24 hours of a day", &day, series / 24 * 24)]
+        [("one hour", &one_hour, series / 2), ("24 hours of a day", &day, series / 48 * 24)]
     {
         show(Figure {
             what: format!("memory of a series-hour with its share of day and month, {what} a series"),
@@ -37,7 +37,7 @@ pub(super) fn measure(session: &Session, show: &mut dyn FnMut(Figure)) -> anyhow
             bounds: Bounds::Beside,
         });
     }
-    let ids = hold(&["hold-ids", "--ids", &session.pick(12_800_000, 1_280_000).to_string()])?;
+    let ids = hold_ids(session.pick(25_600_000, 2_560_000))?;
     show(Figure {
         what: "memory of an id in a closed run".to_owned(),
         value: per(&ids, ids.things),
@@ -48,8 +48,25 @@ pub(super) fn measure(session: &Session, show: &mut dyn FnMut(Figure)) -> anyhow
     Ok(())
 }
 
+/// What the second half of so many series takes: half as many are held too, and subtracted, so that what a process
+/// takes at any size drops out.
 fn hold_keys(series: u64, hours: u64) -> anyhow::Result<Held> {
-    hold(&["hold-keys", "--series", &series.to_string(), "--hours", &hours.to_string()])
+    let of =
+        |series: u64| hold(&["hold-keys", "--series", &series.to_string(), "--hours", &hours.to_string()]);
+    Ok(beyond(&of(series)?, &of(series / 2)?))
+}
+
+fn hold_ids(ids: u64) -> anyhow::Result<Held> {
+    let of = |ids: u64| hold(&["hold-ids", "--ids", &ids.to_string()]);
+    Ok(beyond(&of(ids)?, &of(ids / 2)?))
+}
+
+const fn beyond(all: &Held, half: &Held) -> Held {
+    Held {
+        things: all.things - half.things,
+        resident_bytes: all.resident_bytes.saturating_sub(half.resident_bytes),
+        counted_bytes: all.counted_bytes.saturating_sub(half.counted_bytes),
+    }
 }
 
 fn hold(role: &[&str]) -> anyhow::Result<Held> {

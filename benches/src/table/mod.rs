@@ -1,6 +1,7 @@
 //! The speed table: each row measured, printed with its floor and goal as soon as it is known.
 
 mod append;
+mod bill;
 mod consume;
 mod figure;
 mod ingest;
@@ -51,10 +52,12 @@ pub enum RowName {
     Memory,
     /// From kill -9 to ready.
     Restart,
+    /// A bill over more and more pulses.
+    Bill,
 }
 
 impl RowName {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Ingest,
         Self::Append,
         Self::Consume,
@@ -62,6 +65,7 @@ impl RowName {
         Self::Unary,
         Self::Memory,
         Self::Restart,
+        Self::Bill,
     ];
 }
 
@@ -126,5 +130,6 @@ fn measure(row: RowName, session: &Session, show: &mut dyn FnMut(Figure)) -> any
         RowName::Unary => ingest::unary(session, show),
         RowName::Memory => memory::measure(session, show),
         RowName::Restart => restart::measure(session, show),
+        RowName::Bill => bill::measure(session, show),
     }
 }
