@@ -16,8 +16,9 @@ use crate::worker::PartitionWorker;
 
 /// Rows that wait for a flush at most: a flush of this size stays well under a second.
 const DIRTY_ROWS_MAX: usize = 200_000;
-/// Complete id runs that wait for a flush at most: each may hold 2^18 entries in RAM.
-const COMPLETE_RUNS_MAX: usize = 4;
+/// Ids of complete runs that wait for a flush in a worker at most, about: they are in RAM twice as large as stored. One
+/// largest run, so that a stream of small records is not flushed with every range.
+const COMPLETE_IDS_MAX: usize = 1 << 18;
 /// Shortest time between two flushes when the log is drained: totals are fresh, and a quiet stream does not flush each
 /// record alone.
 const IDLE_FLUSH_EVERY: Duration = Duration::from_millis(20);
@@ -84,11 +85,9 @@ impl<'a> FoldLoop<'a> {
                 continue;
             };
             self.fold_record(place, record, shutdown);
-            let full = self.partitions.iter().any(|one| {
-                let (rows, runs) = one.worker.fold().waiting();
-                rows >= DIRTY_ROWS_MAX || runs >= COMPLETE_RUNS_MAX
-            });
-            if full {
+            let waiting = self.partitions.iter().map(|one| one.worker.fold().waiting());
+            let (rows, ids) = waiting.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+            if rows >= DIRTY_ROWS_MAX || ids >= COMPLETE_IDS_MAX {
                 self.flush(shutdown);
             }
         }

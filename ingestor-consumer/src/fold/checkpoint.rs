@@ -40,10 +40,10 @@ impl PartitionFold {
         self.moved
     }
 
-    /// Rows and complete runs that wait for a flush: what the shell bounds.
+    /// Rows, and ids of complete runs, that wait for a flush: what the shell bounds.
     #[must_use]
     pub fn waiting(&self) -> (usize, usize) {
-        (self.rows.dirty_len(), self.closing.len())
+        (self.rows.dirty_len(), self.closing.iter().map(|closing| closing.run.len()).sum())
     }
 
     /// Takes all that changed since the last checkpoint, as one flush.

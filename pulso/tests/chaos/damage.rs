@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use crate::bill;
 use crate::record::Record;
 use crate::senders::{Senders, Shared, settled};
-use crate::server::{Server, audit};
+use crate::server::{ALONE, Server, audit};
 
 /// Flips tried; every byte of the log and of the store is flipped in turn by their own tests.
 const FLIPS: usize = 60;
@@ -108,6 +108,7 @@ fn assert_told(said: &str, what: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn g10_a_flipped_byte_is_told_or_harmless() {
+    let _alone = ALONE.lock().await;
     let (good, record) = small_folder().await;
     let files = files(good.path());
     let mut dice = ChaCha8Rng::seed_from_u64(10);
@@ -139,6 +140,7 @@ async fn g10_a_flipped_byte_is_told_or_harmless() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn g10_a_cut_file_is_told_or_harmless() {
+    let _alone = ALONE.lock().await;
     let (good, record) = small_folder().await;
     for path in files(good.path()) {
         let name = path.strip_prefix(good.path()).expect("inside").to_owned();
@@ -155,6 +157,7 @@ async fn g10_a_cut_file_is_told_or_harmless() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn g10_a_log_of_another_folder_is_told() {
+    let _alone = ALONE.lock().await;
     let (good, record) = small_folder().await;
     let (other, _) = small_folder().await;
     let folder = TempDir::new().expect("a folder");

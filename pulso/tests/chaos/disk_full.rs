@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::bill;
 use crate::senders::{Senders, Shared, settled};
-use crate::server::{SOON, Server, audit};
+use crate::server::{ALONE, SOON, Server, audit};
 
 /// A small disk in memory, unmounted with the test.
 struct SmallDisk {
@@ -56,6 +56,7 @@ impl Drop for SmallDisk {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn g12_a_full_disk_stops_acks_and_loses_nothing() {
+    let _alone = ALONE.lock().await;
     let disk = SmallDisk::mount();
     let shared = Arc::new(Shared::default());
     let server = Server::start(&disk.data(), &[]);

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::bill;
 use crate::senders::{Senders, Shared, settled};
-use crate::server::{Server, audit};
+use crate::server::{ALONE, Server, audit};
 
 const CYCLES: u32 = 100;
 const SENDERS: u64 = 3;
@@ -20,6 +20,7 @@ const ON_FLUSH_MIN: u32 = 30;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn g09_a_hundred_kills_lose_nothing_and_double_nothing() {
+    let _alone = ALONE.lock().await;
     let cycles =
         std::env::var("PULSO_KILL_CYCLES").ok().map_or(CYCLES, |text| text.parse().expect("a number"));
     let folder = TempDir::new().expect("a folder");

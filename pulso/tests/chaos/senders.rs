@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use pulso_platform::service::clock::Clock;
@@ -20,6 +21,8 @@ use crate::server::Server;
 const TENANTS: u64 = 5;
 const SKUS: u64 = 4;
 const RESOURCES: u64 = 6;
+/// A call without an answer by then is taken for never answered.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 /// What all senders of a test share.
 #[derive(Default)]
@@ -99,9 +102,11 @@ async fn send_until(
 async fn send(shared: &Shared, client: &mut IngestServiceClient<Channel>, batch: Vec<(Made, Copy)>) -> bool {
     let pulses = batch.iter().map(|(made, _)| made.pulse()).collect();
     shared.in_flight.fetch_add(1, Ordering::SeqCst);
-    let answer = client.send_pulses(SendPulsesRequest { pulses, request_id: String::new() }).await;
+    let call = client.send_pulses(SendPulsesRequest { pulses, request_id: String::new() });
+    // A call may be left hanging by the client when its server is killed at the wrong moment.
+    let answer = tokio::time::timeout(ANSWER_WITHIN, call).await;
     shared.in_flight.fetch_sub(1, Ordering::SeqCst);
-    let results = answer.ok().map(|answer| answer.into_inner().results);
+    let results = answer.ok().and_then(Result::ok).map(|answer| answer.into_inner().results);
     let answered = results.is_some();
     shared.record.lock().answered(batch, results);
     answered

@@ -16,6 +16,9 @@ use tonic::transport::Channel;
 /// How long anything may take that must happen.
 pub(crate) const SOON: Duration = Duration::from_secs(60);
 
+/// Each test has the machine to itself: a kill must fall on a call, an overload must come from its own callers.
+pub(crate) static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// What the server said about its flushes, and its last words.
 #[derive(Default)]
 pub(crate) struct Heard {
