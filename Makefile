@@ -20,7 +20,7 @@ run: ## Run Pulso in one process, keeping its data in ./pulso-data
 	$(CARGO) run --locked --release -p pulso -- dev
 
 demo: ## Load the sample bill into a fresh folder, print how it adds up, and stop
-	$(CARGO) run --locked --release -p pulso -- demo --exit
+	$(CARGO) run --locked --release -p pulso -- demo --exit --ingest-addr 127.0.0.1:0 --api-addr 127.0.0.1:0 --admin-addr 127.0.0.1:0
 
 test: ## Run all tests, with the simulator's seeds (SEEDS=200000)
 	$(CARGO) test --locked --workspace
