@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use pulso_pricing::catalog::words::SERVICE_CATEGORIES;
 use serde_json::{Value, json};
 
 use super::bill::{Bill, Sku};
@@ -15,29 +16,6 @@ const VALID_FROM: &str = "1970-01-01T00:00:00Z";
 const ENTRIES_MAX: usize = 1000;
 /// Most bytes of a name in the catalog.
 pub const TITLE_BYTES_MAX: usize = 512;
-/// The service categories of FOCUS; anything else is `Other`.
-const SERVICE_CATEGORIES: [&str; 19] = [
-    "AI and Machine Learning",
-    "Analytics",
-    "Business Applications",
-    "Compute",
-    "Databases",
-    "Developer Tools",
-    "Multicloud",
-    "Identity",
-    "Integration",
-    "Internet of Things",
-    "Management and Governance",
-    "Media",
-    "Migration",
-    "Mobile",
-    "Networking",
-    "Security",
-    "Storage",
-    "Web",
-    "Other",
-];
-
 /// What stands in the catalog before the import.
 #[derive(Clone, Debug, Default)]
 pub struct Existing {
@@ -188,6 +166,7 @@ impl Existing {
 }
 
 fn sku_entry(product_sku: &str, sku: &Sku) -> Value {
+    // A category that is not one of FOCUS is `Other`.
     let known = SERVICE_CATEGORIES.iter().find(|category| **category == sku.service_category);
     let or_sku = |text: &str| title(if text.is_empty() { &sku.sku_name } else { text });
     json!({
