@@ -8,10 +8,10 @@ SEEDS ?= 200000
 TOOLS ?= $(CURDIR)/target/tools
 BUF := $(TOOLS)/python/bin/buf
 
-.PHONY: help build run demo test simulate check fmt lint deny proto promises api bench
+.PHONY: help build run demo test test-cluster simulate check fmt lint deny proto promises api bench
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## Build the binary, optimised: target/release/pulso
 	$(CARGO) build --locked --release -p pulso
@@ -26,6 +26,9 @@ test: ## Run all tests, with the simulator's seeds (SEEDS=200000)
 	$(CARGO) test --locked --workspace
 	$(MAKE) simulate
 
+test-cluster: ## Start real servers on loopback and run the tests that need them (Java 17, Maven)
+	scripts/test-cluster
+
 simulate: ## Run the fold under seeded crashes, zombies and lost writes (SEEDS=200000)
 	$(CARGO) run --locked -p pulso-simulator -- run --seeds $(SEEDS)
 
@@ -36,6 +39,7 @@ fmt: ## Check the format
 
 lint: ## Check lints and the documentation's links
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --locked -p pulso-platform --features cluster-tests --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps
 
 deny: ## Check licences, sources, banned and unused dependencies

@@ -13,6 +13,8 @@ use crate::fold::state::FoldState;
 use crate::lookup;
 use crate::worker::PartitionWorker;
 
+const NANOS_PER_MILLI: i64 = 1_000_000;
+
 /// Who does something, and when.
 #[derive(Clone, Debug)]
 pub struct Actor {
@@ -67,8 +69,9 @@ pub fn request_rewind(
     let key = keys::rewind(partition);
     let found = store.get(std::slice::from_ref(&key)).map_err(Stop::from)?;
     let version = found.into_iter().flatten().next().map_or(0, |cell| cell.version) + 1;
-    // Above every request before, also one that was removed, since a removal outlives what it removed.
-    let version = version.max(actor.at_nanos.try_into().unwrap_or(0));
+    // Above every request before, also one that was removed, since a removal outlives what it removed. In milliseconds:
+    // in nanoseconds it would not be a version.
+    let version = version.max((actor.at_nanos / NANOS_PER_MILLI).try_into().unwrap_or(0));
     let request = v1::Rewind { from: to, to: folded, actor: actor.name.clone(), at_nanos: actor.at_nanos };
     let cells = vec![(key, Cell { version, value: request.encode_to_vec().into() })];
     store.flush(Flush { cells, ..Flush::default() }).map_err(Stop::from)?;

@@ -70,7 +70,9 @@ impl From<StoreError> for Stop {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Unavailable(_) => Self::Retry(error.to_string()),
-            StoreError::Damaged { .. } => Halt::StoreDamaged(error.to_string()).into(),
+            StoreError::Damaged { .. } | StoreError::Refused(_) => {
+                Halt::StoreDamaged(error.to_string()).into()
+            }
             StoreError::NeedsUpgrade { found, supported } => {
                 Halt::NeedsUpgrade { what: "the store", found, known: supported }.into()
             }

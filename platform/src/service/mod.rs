@@ -4,6 +4,7 @@ pub mod admin;
 pub mod clock;
 pub mod health;
 pub mod listen;
+pub mod secret;
 pub mod settings;
 pub mod tasks;
 pub mod telemetry;

@@ -128,7 +128,7 @@ fn parse_with_unit(text: &str, units: &[(&str, u64)], examples: &str) -> Result<
     number.checked_mul(*factor).ok_or_else(|| "the number is too large".to_owned())
 }
 
-fn duration_as_text<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn duration_as_text<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&duration_text(*duration))
 }
 

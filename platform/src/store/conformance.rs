@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-use super::{Cell, CompareAndSet, Flush, Flushed, Key, Range, Store, Table};
+use super::{Cell, CompareAndSet, Flush, Flushed, Key, Range, Store, Table, VERSION_MAX};
 
 /// Runs the whole suite, each part on an empty store.
 pub(crate) fn run_all<S: Store>(make: &dyn Fn() -> S) {
@@ -62,8 +62,8 @@ fn a_higher_version_wins_whatever_the_order(store: &impl Store) {
     write(store, vec![(key.clone(), cell(5, "five"))]);
     write(store, vec![(key.clone(), cell(3, "three"))]);
     assert_eq!(read(store, &key), Some(cell(5, "five")));
-    write(store, vec![(key.clone(), cell(u64::MAX, "last"))]);
-    assert_eq!(read(store, &key), Some(cell(u64::MAX, "last")));
+    write(store, vec![(key.clone(), cell(VERSION_MAX, "last"))]);
+    assert_eq!(read(store, &key), Some(cell(VERSION_MAX, "last")));
 
     let other = Key::new(Table::Usage, "t", "other");
     write(store, vec![(other.clone(), cell(9, "nine")), (other.clone(), cell(8, "eight"))]);
@@ -101,7 +101,7 @@ fn partitions_and_tables_never_mix(store: &impl Store) {
         (b"\xff\xff", b""),
         (b"\0\x02", b"a"),
     ];
-    let tables = [Table::Usage, Table::Progress, Table::Runs];
+    let tables = [Table::Usage, Table::Progress, Table::Fates];
     let mut cells = Vec::new();
     for table in tables {
         for (n, (partition, clustering)) in names.iter().enumerate() {
@@ -224,12 +224,12 @@ fn one_of_many_racing_writers_wins_each_round(store: &impl Store) {
 }
 
 fn a_removal_spares_what_is_newer(store: &impl Store) {
-    let keys = ["older", "same", "newer", "never"].map(|name| Key::new(Table::Runs, "r", name));
+    let keys = ["older", "same", "newer", "never"].map(|name| Key::new(Table::Rewinds, "r", name));
     write(store, (0..3).map(|n| (keys[n].clone(), cell(9 + n as u64, "v"))).collect());
     let removals = keys.iter().map(|key| (key.clone(), 10)).collect();
     assert_eq!(store.flush(Flush { removals, ..Flush::default() }).unwrap(), Flushed::Done);
     assert_eq!(store.get(&keys).unwrap(), [None, None, Some(cell(11, "v")), None]);
-    let found = store.scan(Table::Runs, b"r", &Range::all(), 10).unwrap();
+    let found = store.scan(Table::Rewinds, b"r", &Range::all(), 10).unwrap();
     assert_eq!(found, [(b"newer".to_vec(), cell(11, "v"))]);
 }
 

@@ -8,8 +8,32 @@ use pulso_domain::window::{Level, Window};
 
 use super::{Key, Table};
 
+/// The partition of the newest catalog's number.
+const CATALOG_HEAD: &[u8] = b"head";
 /// Makes a signed month index sort as bytes.
 const SIGN: u32 = 1 << 31;
+
+/// Whether the cells of a partition change by compare-and-set only; all others are written at a version of their own. A cell
+/// is never written both ways.
+#[must_use]
+pub fn changes_by_set(table: Table, partition: &[u8]) -> bool {
+    match table {
+        Table::Meta | Table::RunLists | Table::Charges | Table::Invoices => true,
+        Table::Catalog => partition == CATALOG_HEAD,
+        Table::Usage
+        | Table::Progress
+        | Table::Borders
+        | Table::Runs
+        | Table::RunFilters
+        | Table::Directory
+        | Table::Fates
+        | Table::DeadLetters
+        | Table::Tenants
+        | Table::Rewinds
+        | Table::Rated
+        | Table::TenantSources => false,
+    }
+}
 
 /// A setting of the store itself, such as `hash_key`.
 #[must_use]
@@ -130,7 +154,7 @@ pub fn rewind(partition: u32) -> Key {
 /// The newest catalog's version number; changed by compare-and-set only.
 #[must_use]
 pub fn catalog_head() -> Key {
-    Key::new(Table::Catalog, "head", "")
+    Key::new(Table::Catalog, CATALOG_HEAD, "")
 }
 
 /// One version of the catalog, as JSON.

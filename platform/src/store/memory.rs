@@ -46,6 +46,7 @@ impl Store for MemoryStore {
         range: &Range,
         limit: usize,
     ) -> Result<Vec<(Vec<u8>, Cell)>, StoreError> {
+        assert!(table.is_scanned(), "{table:?} is read by exact key only");
         if range.to.as_ref().is_some_and(|to| *to <= range.from) {
             return Ok(Vec::new());
         }

@@ -7,6 +7,8 @@
 
 #[cfg(test)]
 pub(crate) mod conformance;
+#[cfg(feature = "cql")]
+pub mod cql;
 pub mod embedded;
 pub mod identity;
 pub mod keys;
@@ -54,6 +56,36 @@ pub enum Table {
     TenantSources = 17,
 }
 
+impl Table {
+    /// All of them, for whoever makes them.
+    pub const ALL: [Self; 17] = [
+        Self::Meta,
+        Self::Usage,
+        Self::Progress,
+        Self::Borders,
+        Self::Runs,
+        Self::RunFilters,
+        Self::RunLists,
+        Self::Directory,
+        Self::Fates,
+        Self::DeadLetters,
+        Self::Tenants,
+        Self::Rewinds,
+        Self::Catalog,
+        Self::Charges,
+        Self::Invoices,
+        Self::Rated,
+        Self::TenantSources,
+    ];
+
+    /// Whether its partitions can be scanned. The others are read by exact key only, so that a store may cut a large
+    /// partition into pieces without knowing which pieces there are.
+    #[must_use]
+    pub const fn is_scanned(self) -> bool {
+        !matches!(self, Self::Runs | Self::RunFilters | Self::Borders)
+    }
+}
+
 /// Names a cell.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Key {
@@ -73,10 +105,14 @@ impl Key {
     }
 }
 
+/// The greatest version. A store may take versions as times in microseconds, and refuse a time that lies in the future; this
+/// one lies in 2005, and leaves room for 1,023 generations of ranks.
+pub const VERSION_MAX: u64 = (1 << 50) - 1;
+
 /// A value with the version it was written at.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Cell {
-    /// For what the fold writes, a rank; for what changes by compare-and-set, a count from 1.
+    /// For what the fold writes, a rank; for what changes by compare-and-set, a count from 1. At most [`VERSION_MAX`].
     pub version: u64,
     /// The bytes.
     pub value: Bytes,
@@ -178,6 +214,9 @@ pub enum StoreError {
         /// The newest version known.
         supported: u32,
     },
+    /// It cannot be used like this, and a second try changes nothing: wrong settings, or a cell that it does not take.
+    #[error("the store refuses: {0}")]
+    Refused(String),
 }
 
 impl StoreError {
@@ -196,7 +235,8 @@ pub trait Store: Send + Sync + 'static {
     /// When the store cannot be read or is damaged.
     fn get(&self, keys: &[Key]) -> Result<Vec<Option<Cell>>, StoreError>;
 
-    /// Reads at most `limit` cells of one partition in order, as (clustering key, cell).
+    /// Reads at most `limit` cells of one partition in order, as (clustering key, cell). Only of tables that
+    /// [can be scanned](Table::is_scanned).
     ///
     /// # Errors
     /// When the store cannot be read or is damaged.
