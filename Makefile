@@ -38,9 +38,8 @@ fmt: ## Check the format
 	$(CARGO) fmt --all --check
 
 lint: ## Check lints and the documentation's links
-	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
-	$(CARGO) clippy --locked -p pulso-platform --features cluster-tests --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps
+	$(CARGO) clippy --locked --workspace --all-targets --all-features -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --all-features --no-deps
 
 deny: ## Check licences, sources, banned and unused dependencies
 	scripts/tool cargo-deny --no-default-features

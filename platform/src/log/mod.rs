@@ -7,12 +7,18 @@
 #[cfg(test)]
 pub(crate) mod conformance;
 pub mod embedded;
+mod generation;
+#[cfg(feature = "kafka")]
+pub mod kafka;
+pub mod membership;
 pub mod metrics;
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
+
+use self::membership::{EveryPartition, Membership};
 
 /// Most bytes of one record's value. Kafka's default message limit is 1 MiB; half of it leaves room for headers and
 /// keeps a record's id entries and its dead letter within their own bounds.
@@ -40,7 +46,8 @@ pub struct Appended {
     pub partition: u32,
     /// Its offset.
     pub offset: u64,
-    /// The log's own time, in nanoseconds since the Unix epoch; never falls within a partition.
+    /// The log's own time, in nanoseconds since the Unix epoch; never falls within a partition, unless the clock of a Kafka
+    /// broker does: the fold goes by the largest so far.
     pub appended_at_nanos: i64,
 }
 
@@ -106,6 +113,12 @@ pub enum LogError {
         /// What was found.
         detail: String,
     },
+    /// The log cannot be asked: nobody answers.
+    #[error("{0}")]
+    Unreachable(String),
+    /// The log is not set up as it must be; the sentence says what to change.
+    #[error("{0}")]
+    Misconfigured(String),
     /// The log was made by a newer version.
     #[error("the log has format {found}, this binary reads up to {supported}; start a newer one")]
     NeedsUpgrade {
@@ -136,7 +149,7 @@ impl LogError {
     /// Whether the same call may succeed later without anyone's help.
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
-        matches!(self, Self::Unavailable(_) | Self::Unknown(_))
+        matches!(self, Self::Unavailable(_) | Self::Unknown(_) | Self::Unreachable(_))
     }
 }
 
@@ -174,6 +187,14 @@ pub trait Log: Send + Sync + 'static {
 
     /// Whether appends are being taken: false while the disk is full or the brokers are gone.
     fn is_appendable(&self) -> bool;
+
+    /// Joins those who fold this log under the group's name. A log of one process is folded by that process alone.
+    ///
+    /// # Errors
+    /// When the log cannot be asked.
+    fn join(&self, _group: &str) -> Result<Box<dyn Membership>, LogError> {
+        Ok(Box::new(EveryPartition::of(self.layout().partitions)))
+    }
 }
 
 /// A place in the log that moves forward.

@@ -3,10 +3,6 @@
 use std::fs::File;
 use std::path::Path;
 
-use bytes::Bytes;
-use prost::Message as _;
-use prost_types::Timestamp;
-use pulso_proto::v1;
 use serde::{Deserialize, Serialize};
 
 use super::folder::{
@@ -14,11 +10,6 @@ use super::folder::{
 };
 use super::format::{FORMAT, PARTITIONS_MAX, SegmentHeader};
 use crate::log::{LogError, LogLayout};
-
-/// The version of the fold's rules that a new generation begins with.
-const FOLD_VERSION: u32 = 1;
-/// The version of a record's value.
-const BATCH_FORMAT_VERSION: u32 = 1;
 
 /// What the folder says about itself.
 #[derive(Debug, Serialize, Deserialize)]
@@ -87,26 +78,4 @@ pub(super) fn create_folder(folder: &Path, generation: u32, partitions: u32) -> 
     std::fs::rename(&fresh, &home).map_err(io_error("rename to", &home))?;
     sync_parent(&home)?;
     Ok(layout)
-}
-
-/// The first record of each partition.
-pub(super) fn generation_start(layout: &LogLayout, now_nanos: i64) -> Bytes {
-    let start = v1::GenerationStart {
-        generation: layout.generation,
-        partitions: layout.partitions,
-        log_id: Bytes::copy_from_slice(&layout.log_id),
-        id_horizon_seconds: 0,
-        fold_version: FOLD_VERSION,
-    };
-    let received_at = Timestamp {
-        seconds: now_nanos.div_euclid(1_000_000_000),
-        nanos: i32::try_from(now_nanos.rem_euclid(1_000_000_000)).expect("below a second"),
-    };
-    let batch = v1::PulseBatch {
-        format_version: BATCH_FORMAT_VERSION,
-        received_at: Some(received_at),
-        control: Some(v1::Control { fact: Some(v1::control::Fact::GenerationStart(start)) }),
-        pulses: Vec::new(),
-    };
-    Bytes::from(batch.encode_to_vec())
 }

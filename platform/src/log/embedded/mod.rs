@@ -43,6 +43,7 @@ use self::recovery::Found;
 use self::segments::Segments;
 use self::shared::Shared;
 use self::writer::{Writer, WriterSettings};
+use super::generation::generation_start;
 use super::{AppendReply, Log, LogError, LogLayout, LogReader, LogRecord, RECORD_BYTES_MAX, Watermarks};
 use crate::service::clock::Clock;
 
@@ -184,7 +185,7 @@ impl EmbeddedLog {
 /// Writes the first record of each partition that has none: the log is new, or a crash came between.
 fn begin_partitions(shared: &Shared, writer: &mut Writer, now_nanos: i64) -> Result<(), LogError> {
     let (end, _) = shared.durable();
-    let value = creation::generation_start(&shared.layout, now_nanos);
+    let value = generation_start(&shared.layout, 0, now_nanos);
     let empty = (0..).zip(&end.next_offsets).filter(|(_, next)| **next == 0);
     let replies: Vec<AppendReply> =
         empty.map(|(partition, _)| shared.queue.push(partition, vec![value.clone()])).collect();

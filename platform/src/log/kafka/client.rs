@@ -1,0 +1,95 @@
+//! What all clients of the brokers share: how their talk is logged, and how a failed connection becomes one sentence.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::ConsumerContext;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+use super::settings::KafkaSettings;
+use crate::log::LogError;
+
+/// How long one question to the brokers may take: a leader election is over by then, or it is a real outage.
+pub(super) const ASK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Remembers what the brokers last complained about, since the error of a call mostly says no more than "timed out".
+#[derive(Clone, Default, Debug)]
+pub(super) struct Complaints(Arc<Mutex<Option<Complaint>>>);
+
+#[derive(Clone, Debug)]
+struct Complaint {
+    code: Option<RDKafkaErrorCode>,
+    reason: String,
+}
+
+impl Complaints {
+    fn note(&self, code: Option<RDKafkaErrorCode>, reason: &str) {
+        // That all are down follows from the reason noted before it.
+        if code != Some(RDKafkaErrorCode::AllBrokersDown) {
+            *self.0.lock() = Some(Complaint { code, reason: reason.to_owned() });
+        }
+    }
+
+    /// Why the brokers could not be asked, with what to look at.
+    pub(super) fn sentence(&self, settings: &KafkaSettings, error: &KafkaError) -> LogError {
+        let brokers = &settings.kafka_brokers;
+        let Some(Complaint { code, reason }) = self.0.lock().clone() else {
+            return LogError::Unreachable(format!(
+                "no broker of {brokers} answers ({error}); check --kafka-brokers"
+            ));
+        };
+        match code {
+            Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed) => {
+                LogError::Misconfigured(format!(
+                    "the brokers refused the user ({reason}); check --kafka-user, --kafka-password and --kafka-mechanism"
+                ))
+            }
+            Some(RDKafkaErrorCode::SSL) => LogError::Misconfigured(format!(
+                "no encrypted connection to {brokers} ({reason}); check --kafka-security and --kafka-ca"
+            )),
+            _ => LogError::Unreachable(format!(
+                "no broker of {brokers} answers ({reason}); check --kafka-brokers and --kafka-security"
+            )),
+        }
+    }
+}
+
+/// The context of a client without deliveries or a group.
+#[derive(Default, Debug)]
+pub(super) struct Talk {
+    pub(super) complaints: Complaints,
+}
+
+impl ClientContext for Talk {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        complain(&self.complaints, &error, reason);
+    }
+}
+
+impl ConsumerContext for Talk {}
+
+/// A connection that fails is tried again by the client itself, so none of its lines is an error that someone must act on:
+/// that is said by whoever cannot go on.
+pub(super) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
+    match level {
+        RDKafkaLogLevel::Emerg
+        | RDKafkaLogLevel::Alert
+        | RDKafkaLogLevel::Critical
+        | RDKafkaLogLevel::Error => {
+            tracing::warn!(facility, message, "the kafka client says");
+        }
+        _ => tracing::debug!(facility, message, "the kafka client says"),
+    }
+}
+
+pub(super) fn complain(complaints: &Complaints, error: &KafkaError, reason: &str) {
+    tracing::debug!(%error, reason, "the kafka client complains");
+    complaints.note(error.rdkafka_error_code(), reason);
+}

@@ -1,0 +1,210 @@
+//! The Kafka log: one topic for each generation, on Apache Kafka or what speaks its protocol.
+//!
+//! A record's offset is Kafka's. Whether a topic is the one that was folded is told by its first record, which names the
+//! generation's log, and once retention has passed that, by the `directory` of generations, by marks that never fall, and
+//! by the fold's chain of digests. (Kafka's own topic id would tell as well, but the client hands it out through raw pointers
+//! only.) `settings` says how brokers are reached, `topics` makes what must be there, `producer` appends, `reader` hands out,
+//! `watch` looks whether both can still be done, and `membership` says which partitions this process folds.
+
+mod brokers;
+mod client;
+#[cfg(test)]
+#[cfg(feature = "cluster-tests")]
+mod cluster_tests;
+mod directory;
+mod membership;
+mod producer;
+mod reader;
+mod settings;
+mod source;
+mod topics;
+mod watch;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+pub use self::settings::{KafkaMechanism, KafkaSecurity, KafkaSettings};
+pub use self::topics::{
+    DEAD_LETTER_BYTES_MORE, HANDOFF_TOPIC, InitReport, TopicPlan, check, dead_letter_topic, init,
+};
+
+use self::brokers::Brokers;
+use self::directory::{Directory, Generation, generation_topic};
+use self::membership::KafkaMembership;
+use self::producer::ProducerSettings;
+use self::reader::KafkaReader;
+use self::source::Source;
+use self::topics::begins_otherwise;
+use self::watch::{Health, Watch};
+use super::membership::Membership;
+use super::{AppendReply, Log, LogError, LogLayout, LogReader, LogRecord, RECORD_BYTES_MAX, Watermarks};
+
+/// The log's topic, unless another is given.
+pub const DEFAULT_TOPIC: &str = "resource-consumption";
+
+/// How a log is opened.
+#[derive(Clone, Debug)]
+pub struct KafkaLogOptions {
+    /// The log's topic; those of later generations are named after it.
+    pub topic: String,
+    /// The generation to open; the newest when not given.
+    pub generation: Option<u32>,
+    /// After this a record that was not confirmed is answered as unknown: a leader election is over by then, and whoever
+    /// waits for the answer still waits.
+    pub delivery_timeout: Duration,
+    /// Most bytes of records that wait to be confirmed; more is refused.
+    pub queue_bytes_max: usize,
+    /// A member that does not look after its assignment for so long is taken out of its group.
+    pub member_timeout: Duration,
+}
+
+impl Default for KafkaLogOptions {
+    fn default() -> Self {
+        Self {
+            topic: DEFAULT_TOPIC.to_owned(),
+            generation: None,
+            delivery_timeout: Duration::from_secs(15),
+            queue_bytes_max: 64 * 1024 * 1024,
+            member_timeout: Duration::from_secs(300),
+        }
+    }
+}
+
+/// The log of the cluster.
+pub struct KafkaLog {
+    settings: KafkaSettings,
+    options: KafkaLogOptions,
+    source: Arc<Source>,
+    health: Arc<Health>,
+    /// Ends before the log is flushed.
+    watch: Option<Watch>,
+}
+
+impl KafkaLog {
+    /// Opens a log that `pulso init` has made. Blocks while the brokers are asked; give it a thread that may.
+    ///
+    /// # Errors
+    /// One sentence with the mend: settings that do not fit, brokers that do not answer, topics that are missing or set
+    /// otherwise. A partition that is not the one it was does not fail the opening: it refuses appends and its readers halt.
+    pub fn open(settings: &KafkaSettings, options: KafkaLogOptions) -> Result<Self, LogError> {
+        let brokers = Brokers::connect(settings)?;
+        let generation = find_generation(&brokers, &options)?;
+        let layout = generation.layout;
+        let topic = generation_topic(&options.topic, layout.generation);
+        let found = brokers.partitions(&topic)?;
+        let found = found.ok_or_else(|| {
+            let what = format!("topic {topic} is not there although its generation began");
+            LogError::Misconfigured(format!("{what}; restore it, or see `pulso log resume --help`"))
+        })?;
+        let set = brokers.topic_settings(&topic)?;
+        set.check_log()?;
+        let min_in_sync = usize::try_from(set.number("min.insync.replicas")).unwrap_or(1);
+        let producer = brokers.producer(ProducerSettings {
+            topic: topic.clone(),
+            generation: layout.generation,
+            partitions: layout.partitions,
+            delivery_timeout: options.delivery_timeout,
+            queue_bytes_max: options.queue_bytes_max,
+        })?;
+        let source = Arc::new(Source::new(topic, layout, brokers.config, Arc::new(producer)));
+        source.check_growth(found.len())?;
+        for partition in 0..layout.partitions {
+            if let Some(sentence) = begins_otherwise(&source, partition)? {
+                source.set_changed(partition, sentence);
+            }
+        }
+        let health = Arc::new(Health::new(layout.partitions, min_in_sync));
+        let watch = Some(Watch::start(&source, &health)?);
+        Ok(Self { settings: settings.clone(), options, source, health, watch })
+    }
+
+    /// The topic of this generation.
+    #[must_use]
+    pub fn topic(&self) -> &str {
+        &self.source.topic
+    }
+
+    /// The brokers' settings, for whoever needs more topics of theirs.
+    #[must_use]
+    pub const fn settings(&self) -> &KafkaSettings {
+        &self.settings
+    }
+
+    /// Why an append cannot be taken, when it cannot.
+    fn refusal(&self, partition: u32, value: &[Bytes]) -> Option<LogError> {
+        let bytes: usize = value.iter().map(Bytes::len).sum();
+        if let Err(error) = self.source.has(partition) {
+            Some(error)
+        } else if bytes > RECORD_BYTES_MAX {
+            Some(LogError::TooLarge { bytes, limit: RECORD_BYTES_MAX })
+        } else if let Some(sentence) = self.source.changed(partition) {
+            Some(LogError::Unavailable(sentence))
+        } else if self.health.is_appendable(partition) {
+            None
+        } else {
+            Some(LogError::Unavailable("too few brokers are there".to_owned()))
+        }
+    }
+}
+
+/// The generation asked for, or the newest that has begun in every partition.
+fn find_generation(brokers: &Brokers, options: &KafkaLogOptions) -> Result<Generation, LogError> {
+    let found = Directory::open(brokers, &options.topic)?.read()?;
+    let complete = found.into_iter().filter(|found| found.is_complete);
+    let wanted =
+        |found: &Generation| options.generation.is_none_or(|number| number == found.layout.generation);
+    complete.filter(wanted).max_by_key(|found| found.layout.generation).ok_or_else(|| {
+        let which =
+            options.generation.map_or_else(|| "the log".to_owned(), |number| format!("generation {number}"));
+        LogError::Misconfigured(format!("{which} has not begun in topic {}; run `pulso init`", options.topic))
+    })
+}
+
+impl Drop for KafkaLog {
+    /// Whoever still waits for an answer gets it first: a client that is dropped purges its queue.
+    fn drop(&mut self) {
+        self.watch = None;
+        self.source.producer.flush();
+    }
+}
+
+impl Log for KafkaLog {
+    fn layout(&self) -> LogLayout {
+        self.source.layout
+    }
+
+    fn append(&self, partition: u32, value: Vec<Bytes>) -> AppendReply {
+        let Some(error) = self.refusal(partition, &value) else {
+            return self.source.producer.append(partition, value);
+        };
+        let (reply, answer) = oneshot::channel();
+        let _ = reply.send(Err(error));
+        answer
+    }
+
+    fn watermarks(&self, partition: u32) -> Result<Watermarks, LogError> {
+        self.source.watermarks(partition)
+    }
+
+    fn reader(&self, from: &[(u32, u64)]) -> Result<Box<dyn LogReader>, LogError> {
+        Ok(Box::new(KafkaReader::open(&self.source, from)?))
+    }
+
+    fn fetch(&self, partition: u32, offsets: &[u64]) -> Result<Vec<LogRecord>, LogError> {
+        reader::fetch(&self.source, partition, offsets)
+    }
+
+    fn is_appendable(&self) -> bool {
+        self.health.is_any_appendable() && self.source.producer.is_confirming()
+    }
+
+    fn join(&self, group: &str) -> Result<Box<dyn Membership>, LogError> {
+        let config = self.settings.client()?;
+        let membership =
+            KafkaMembership::join(config, &self.source.topic, group, self.options.member_timeout)?;
+        Ok(Box::new(membership))
+    }
+}
