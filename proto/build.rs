@@ -5,8 +5,8 @@ use prost::Message;
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=pulso");
-    let files =
-        ["pulso/v1/pulse.proto", "pulso/v1/ingest.proto", "pulso/v1/log.proto", "pulso/v1/state.proto"];
+    let files = ["pulse", "ingest", "log", "state", "usage", "pricing"];
+    let files = files.map(|name| format!("pulso/v1/{name}.proto"));
     let mut compiler = protox::Compiler::new(["."])?;
     compiler.include_imports(true).include_source_info(true).open_files(files)?;
     let descriptors = compiler.file_descriptor_set();

@@ -8,7 +8,7 @@ use prost::Message as _;
 use pulso_benches::mix::{Mix, Pulses};
 use pulso_benches::null_log::NullLog;
 use pulso_benches::records::{self, BATCH};
-use pulso_ingestor_api::door::{Caller, UnitBook};
+use pulso_ingestor_api::door::{Caller, Floor, UnitBook};
 use pulso_ingestor_api::ingest::{Ingest, IngestDeps};
 use pulso_ingestor_api::settings::IngestSettings;
 use pulso_platform::service::clock::Clock;
@@ -16,8 +16,12 @@ use pulso_proto::v1::SendPulsesRequest;
 
 fn pack(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let deps =
-        IngestDeps { log: Arc::new(NullLog::default()), clock: Clock::System, units: UnitBook::default() };
+    let deps = IngestDeps {
+        log: Arc::new(NullLog::default()),
+        clock: Clock::System,
+        units: UnitBook::default(),
+        floor: Floor::default(),
+    };
     let (ingest, _tasks) = runtime.block_on(async { Ingest::start(IngestSettings::default(), deps) });
     let mut group = criterion.benchmark_group("pack");
     for (name, mix) in Mix::ALL {

@@ -210,6 +210,24 @@ pub struct UsageChanged {
     pub through: Rank,
     /// The tenant-months whose usage rows were written.
     pub months: Vec<(TenantId, Window)>,
+    /// Where the change before it ended. One that says more than the receiver knows of tells it that changes were lost on
+    /// the way; zero where none can be.
+    pub from: Rank,
+    /// The month rows that were written and how new they are, where the receiver reads them from a store it shares.
+    pub rows: Vec<RowSeen>,
+}
+
+/// A month row that someone has seen in the store: whoever reads it later must find it at least as new.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct RowSeen {
+    /// Whose use.
+    pub tenant_id: TenantId,
+    /// When.
+    pub month: Window,
+    /// SKU, unit and region.
+    pub row: (String, String, String),
+    /// The rank of the last record counted into it.
+    pub hwm: Rank,
 }
 
 fn take<'a, const N: usize>(rest: &mut &'a [u8]) -> Option<&'a [u8; N]> {

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use parking_lot::RwLock;
@@ -105,6 +106,36 @@ impl UnitBook {
     }
 }
 
+/// The second before which pulses cannot be deduplicated any more: the fold would not count them, so the door takes none.
+/// It only rises. Cheap to clone; all clones are the same.
+#[derive(Clone, Debug)]
+pub struct Floor(Arc<AtomicI64>);
+
+impl Default for Floor {
+    /// No floor.
+    fn default() -> Self {
+        Self(Arc::new(AtomicI64::new(i64::MIN)))
+    }
+}
+
+impl Floor {
+    /// Raises it to this second since the Unix epoch; a lower one changes nothing.
+    pub fn raise(&self, seconds: i64) {
+        self.0.fetch_max(seconds, Ordering::Relaxed);
+    }
+
+    fn seconds(&self) -> i64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What is asked once per batch: what the catalog says of units, and where the floor is.
+#[derive(Clone, Copy)]
+pub(crate) struct Known<'a> {
+    pub(crate) units: &'a UnitBook,
+    pub(crate) floor: &'a Floor,
+}
+
 /// Judges the pulses of one batch.
 pub(crate) struct Door {
     oldest: Instant,
@@ -115,15 +146,17 @@ pub(crate) struct Door {
 
 impl Door {
     /// A door for a batch that is received `now`.
-    pub(crate) fn new(now: Instant, accept: (Duration, Duration), caller: Caller, units: &UnitBook) -> Self {
+    pub(crate) fn new(now: Instant, accept: (Duration, Duration), caller: Caller, known: Known<'_>) -> Self {
         let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
         let (past, future) = (seconds(accept.0), seconds(accept.1));
         let at = |second: i64| Instant::new(second, now.nanos().cast_signed()).unwrap_or(now);
+        let oldest = at(now.seconds().saturating_sub(past).max(SECONDS_MIN));
+        let floor = Instant::new(known.floor.seconds().clamp(SECONDS_MIN, SECONDS_MAX), 0).unwrap_or(oldest);
         Self {
-            oldest: at(now.seconds().saturating_sub(past).max(SECONDS_MIN)),
+            oldest: oldest.max(floor),
             newest: at(now.seconds().saturating_add(future).min(SECONDS_MAX)),
             caller,
-            units: units.now(),
+            units: known.units.now(),
         }
     }
 
@@ -196,7 +229,22 @@ mod tests {
 
     fn door(accept: (u64, u64), caller: Caller, units: &UnitBook) -> Door {
         let now = Instant::new(NOW, 500).expect("good");
-        Door::new(now, (Duration::from_secs(accept.0), Duration::from_secs(accept.1)), caller, units)
+        let accept = (Duration::from_secs(accept.0), Duration::from_secs(accept.1));
+        Door::new(now, accept, caller, Known { units, floor: &Floor::default() })
+    }
+
+    #[test]
+    fn nothing_is_taken_below_the_floor_which_never_falls() {
+        let (units, floor) = (UnitBook::default(), Floor::default());
+        let now = Instant::new(NOW, 500).expect("good");
+        let accept = (Duration::from_secs(1000), Duration::from_secs(10));
+        let door = || Door::new(now, accept, Caller::default(), Known { units: &units, floor: &floor });
+        floor.raise(NOW - 2000);
+        assert_eq!(door().check(&pulse("1", NOW - 1000, 500)), Ok(()));
+        floor.raise(NOW - 10);
+        floor.raise(NOW - 100);
+        assert_eq!(door().check(&pulse("1", NOW - 10, 0)), Ok(()));
+        assert_eq!(door().check(&pulse("1", NOW - 11, 999)), Err(TOO_OLD));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admission::{Admission, ByteLease};
 use crate::batch;
 use crate::board::{Board, Ticket};
-use crate::door::{Caller, Door, UnitBook};
+use crate::door::{Caller, Door, Floor, Known, UnitBook};
 use crate::metrics::Metrics;
 use crate::packer::Packer;
 use crate::refusal::IngestError;
@@ -28,6 +28,8 @@ pub struct IngestDeps {
     pub clock: Clock,
     /// The units that the catalog knows.
     pub units: UnitBook,
+    /// Before this no pulse is taken.
+    pub floor: Floor,
 }
 
 /// The tasks behind an [`Ingest`]; dropped, they end and what waits is answered UNKNOWN.
@@ -59,6 +61,7 @@ pub struct Ingest {
     packer: Packer,
     clock: Clock,
     units: UnitBook,
+    floor: Floor,
     admission: Arc<Admission>,
     metrics: Arc<Metrics>,
 }
@@ -74,6 +77,7 @@ impl Ingest {
             packer: Packer::start(&deps.log, &mut tasks, &stop),
             clock: deps.clock,
             units: deps.units,
+            floor: deps.floor,
             admission: Admission::new(settings.calls_in_flight_max, settings.bytes_in_flight_max),
             metrics: Arc::new(Metrics::new()),
             settings,
@@ -104,7 +108,7 @@ impl Ingest {
         let Received { bytes, mut lease } = received;
         let now = self.clock.now();
         let accept = (self.settings.accept_past, self.settings.accept_future);
-        let door = Door::new(now, accept, caller, &self.units);
+        let door = Door::new(now, accept, caller, Known { units: &self.units, floor: &self.floor });
         let plan = batch::read(&bytes, &door, self.partitions)?;
         lease.grow(plan.answer_bytes)?;
         self.metrics.request_bytes.increment(bytes.len() as u64);

@@ -1,7 +1,7 @@
 //! Reading the archive: a tenant's pulses by SKU, region and hour, found through the directories, with their fates.
 //!
-//! In the one-process shape the log itself is the archive. Everything here reads; explain, views by resource and tag,
-//! and look-ups by id are built on it.
+//! In the one-process shape the log itself is the archive; in the cluster, whose log forgets, the store keeps every folded
+//! record. Everything here reads; explain, views by resource and tag, and look-ups by id are built on it.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -15,6 +15,7 @@ use pulso_platform::log::{Log, LogRecord};
 use pulso_platform::store::{Range as CellRange, Store, Table, keys};
 use pulso_proto::v1;
 
+use crate::blobs;
 use crate::fold::directory::entry_offsets;
 use crate::fold::halt::{Halt, Stop};
 use crate::fold::ids::RunShape;
@@ -76,13 +77,25 @@ pub enum Next {
     Enough,
 }
 
+/// Where the records of an archive are kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Kept {
+    /// In the log, which keeps all it ever took.
+    #[default]
+    InLog,
+    /// In the store, as blobs that the fold wrote.
+    InStore,
+}
+
 /// Reads archived pulses.
 #[derive(Clone, Copy)]
 pub struct Archive<'a> {
-    /// Where the records are.
+    /// Says how many partitions there are; holds the records, when they are kept there.
     pub log: &'a dyn Log,
-    /// Where directories and fates are.
+    /// Where directories and fates are, and the records, when they are kept there.
     pub store: &'a dyn Store,
+    /// Where the records are.
+    pub kept: Kept,
     /// How ranges are cut.
     pub shape: RunShape,
 }
@@ -142,8 +155,7 @@ impl Archive<'_> {
         visit: &mut impl FnMut(ArchivedPulse<'_>) -> Next,
     ) -> Result<Next, Stop> {
         for ranks in ranks.chunks(RECORDS_PER_READ) {
-            let offsets: Vec<u64> = ranks.iter().map(|rank| rank.offset()).collect();
-            let records = self.log.fetch(partition, &offsets)?;
+            let records = self.fetch(partition, ranks)?;
             let fates = self.fates(partition, ranks)?;
             for (record, rank) in records.iter().zip(ranks) {
                 if visit_record(record, *rank, fates.get(rank), from, visit)? == Next::Enough {
@@ -152,6 +164,20 @@ impl Archive<'_> {
             }
         }
         Ok(Next::More)
+    }
+
+    /// Reads folded records, in the order asked.
+    ///
+    /// # Errors
+    /// When they cannot be read, or one is not there.
+    pub fn fetch(&self, partition: u32, ranks: &[Rank]) -> Result<Vec<LogRecord>, Stop> {
+        match self.kept {
+            Kept::InStore => blobs::fetch(self.store, &self.shape, partition, ranks),
+            Kept::InLog => {
+                let offsets: Vec<u64> = ranks.iter().map(|rank| rank.offset()).collect();
+                Ok(self.log.fetch(partition, &offsets)?)
+            }
+        }
     }
 
     /// The fates of the pulses of these records that were not counted.

@@ -19,6 +19,8 @@ const DIRTY_ROWS_MAX: usize = 200_000;
 /// Ids of complete runs that wait for a flush in a worker at most, about: they are in RAM twice as large as stored. One
 /// largest run, so that a stream of small records is not flushed with every range.
 const COMPLETE_IDS_MAX: usize = 1 << 18;
+/// Bytes of the archive that wait for a flush in a worker at most, about.
+const ARCHIVE_BYTES_MAX: usize = 16 << 20;
 /// Shortest time between two flushes when the log is drained: totals are fresh, and a quiet stream does not flush each
 /// record alone.
 const IDLE_FLUSH_EVERY: Duration = Duration::from_millis(20);
@@ -87,7 +89,8 @@ impl<'a> FoldLoop<'a> {
             self.fold_record(place, record, shutdown);
             let waiting = self.partitions.iter().map(|one| one.worker.fold().waiting());
             let (rows, ids) = waiting.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
-            if rows >= DIRTY_ROWS_MAX || ids >= COMPLETE_IDS_MAX {
+            let archived: usize = self.partitions.iter().map(|one| one.worker.archive_bytes()).sum();
+            if rows >= DIRTY_ROWS_MAX || ids >= COMPLETE_IDS_MAX || archived >= ARCHIVE_BYTES_MAX {
                 self.flush(shutdown);
             }
         }
@@ -118,7 +121,7 @@ impl<'a> FoldLoop<'a> {
     fn halt(&mut self, place: usize, sentence: &str) {
         let mut folding = self.partitions.remove(place);
         if let Ok(Some(changed)) = folding.worker.flush() {
-            self.hand_off(changed);
+            self.deps.handoff.tell(changed);
         }
         self.deps.halts.halt(&*self.deps.store, folding.partition, sentence);
     }
@@ -149,7 +152,7 @@ impl<'a> FoldLoop<'a> {
                         folding.counts = counts;
                         tracing::debug!(partition = folding.partition, records, "flush ends");
                         folding.worker.evict(rows_max);
-                        self.hand_off(changed);
+                        self.deps.handoff.tell(changed);
                     }
                     place += 1;
                 }
@@ -164,14 +167,6 @@ impl<'a> FoldLoop<'a> {
         }
         self.flushed_at = Instant::now();
         self.tell_memory();
-    }
-
-    /// Gives a change to pricing. When pricing is gone the process is ending; it catches up from the store at its next
-    /// start.
-    fn hand_off(&self, changed: pulso_domain::usage::UsageChanged) {
-        if self.deps.handoff.send(changed).is_err() {
-            tracing::debug!("pricing has stopped taking changes");
-        }
     }
 
     fn tell_memory(&self) {

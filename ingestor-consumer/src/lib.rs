@@ -1,19 +1,23 @@
 //! Pulses become usage: reads the log, folds each partition, writes rows, id runs, directories and dead letters.
 //!
 //! [`fold`] is the protocol, pure. [`pipeline`] is the journey of a pulse, top to bottom; read it first. [`worker`] is the
-//! shell around one partition that both the pipeline and the simulator drive. [`archive`], [`lookup`] and [`audit`] read
-//! what was folded.
+//! shell around one partition that both the pipeline and the simulator drive. [`handoff`] is the way to pricing; [`archive`],
+//! [`lookup`] and [`audit`] read what was folded.
 
 pub mod admin;
 pub mod archive;
 pub mod audit;
+mod blobs;
 pub mod fold;
 mod fold_loop;
 pub mod halts;
+pub mod handoff;
 pub mod lookup;
 pub mod metrics;
 mod opening;
 pub mod pipeline;
+pub mod republish;
 pub mod runs;
+pub mod schedule;
 mod tending;
 pub mod worker;

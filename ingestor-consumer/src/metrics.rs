@@ -25,9 +25,21 @@ pub const QUEUE_LIMIT: &str = "pulso_consumer_queue_batches_limit";
 pub const FILTER_BYTES: &str = "pulso_consumer_filter_bytes";
 /// Times that the maintenance of id runs failed and will be tried again.
 pub const MAINTENANCE_FAILURES: &str = "pulso_consumer_maintenance_failures_total";
+/// Pushes of usage to pricing that failed and were tried again.
+pub const HANDOFF_RETRIES: &str = "pulso_consumer_handoff_retries_total";
+/// Records of this member's partitions that wait in the log.
+pub const BACKLOG_RECORDS: &str = "pulso_consumer_backlog_records";
+/// How long the oldest of them has waited.
+pub const BACKLOG_AGE_SECONDS: &str = "pulso_consumer_backlog_age_seconds";
+/// Bursts of a schedule that ended before all was read.
+pub const BURSTS_UNFINISHED: &str = "pulso_consumer_bursts_unfinished_total";
 
 /// Every metric of this crate with its help text.
-pub const ALL: [(&str, &str); 11] = [
+pub const ALL: [(&str, &str); 15] = [
+    (BACKLOG_RECORDS, "Records of this member's partitions that wait in the log."),
+    (BACKLOG_AGE_SECONDS, "How long the oldest of them has waited."),
+    (BURSTS_UNFINISHED, "Bursts of a schedule that ended before all was read."),
+    (HANDOFF_RETRIES, "Pushes of usage to pricing that had to be tried again."),
     (PULSES, "Pulses folded, by fate."),
     (RECORDS, "Log records folded."),
     (FLUSH_SECONDS, "Seconds a flush took."),

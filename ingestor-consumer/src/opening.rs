@@ -7,6 +7,7 @@ use std::time::Duration;
 use pulso_platform::log::{Log, LogError};
 use tokio_util::sync::CancellationToken;
 
+use crate::archive::Kept;
 use crate::fold::halt::{Halt, Stop};
 use crate::fold::partition::FoldConfig;
 use crate::fold::state::{FoldState, chain};
@@ -29,10 +30,11 @@ pub(crate) enum Opened {
 pub(crate) fn open_partition(
     deps: &ConsumerDeps,
     config: FoldConfig,
+    archive: Kept,
     shutdown: &CancellationToken,
 ) -> Opened {
     while !shutdown.is_cancelled() {
-        match try_open(deps, config.clone()) {
+        match try_open(deps, config.clone(), archive) {
             Ok(worker) => {
                 deps.halts.clear(&*deps.store, config.partition);
                 return Opened::Ready(Box::new(worker));
@@ -47,11 +49,13 @@ pub(crate) fn open_partition(
     Opened::Stopped
 }
 
-fn try_open(deps: &ConsumerDeps, config: FoldConfig) -> Result<PartitionWorker, Stop> {
+fn try_open(deps: &ConsumerDeps, config: FoldConfig, archive: Kept) -> Result<PartitionWorker, Stop> {
     let layout = deps.log.layout();
     let partition = config.partition;
     let first = FoldState::first(layout.generation, layout.log_id);
     let mut worker = PartitionWorker::open(Arc::clone(&deps.store), config, &first)?;
+    worker.archive_in(archive);
+    worker.hand_over_to(deps.handoff.confirmed());
     verify(&*deps.log, partition, worker.fold().state())?;
     worker.pass_gap();
     Ok(worker)

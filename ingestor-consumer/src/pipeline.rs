@@ -16,15 +16,16 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use pulso_domain::fingerprint::HashKey;
-use pulso_domain::usage::UsageChanged;
 use pulso_platform::log::{Log, LogError, LogReader, LogRecord};
 use pulso_platform::store::Store;
 use tokio_util::sync::CancellationToken;
 
+use crate::archive::Kept;
 use crate::fold::ids::RunShape;
 use crate::fold::partition::{FoldConfig, FoldRules};
 use crate::fold_loop::{FoldLoop, OpenPartition};
 use crate::halts::Halts;
+use crate::handoff::Outlet;
 use crate::opening::{Opened, open_partition};
 use crate::tending;
 
@@ -42,6 +43,8 @@ pub struct ConsumerConfig {
     pub workers: usize,
     /// Longest time between two flushes while records come.
     pub flush_every: Duration,
+    /// Where folded records are archived: the fold writes them to the store where the log does not keep them for good.
+    pub archive: Kept,
     /// Usage rows that each worker holds in RAM at most, about; more are evicted after a flush.
     pub rows_max: usize,
 }
@@ -52,6 +55,7 @@ impl Default for ConsumerConfig {
             topic: "resource-consumption".to_owned(),
             workers: 1,
             flush_every: Duration::from_secs(1),
+            archive: Kept::InLog,
             // About 200 bytes a row with its key and indexes: 200 MB.
             rows_max: 1_000_000,
         }
@@ -67,8 +71,8 @@ pub struct ConsumerDeps {
     pub store: Arc<dyn Store>,
     /// The store's secret for id hashes.
     pub hash_key: HashKey,
-    /// Where changes are handed to pricing; a full channel is back-pressure.
-    pub handoff: Sender<UsageChanged>,
+    /// How changes are handed to pricing.
+    pub handoff: Outlet,
     /// Where halted partitions are told.
     pub halts: Arc<Halts>,
 }
@@ -111,7 +115,7 @@ fn open(
             hash_key: deps.hash_key,
             rules: FoldRules::ALL,
         };
-        match open_partition(deps, fold_config, shutdown) {
+        match open_partition(deps, fold_config, config.archive, shutdown) {
             Opened::Ready(worker) => {
                 let shard = partition as usize % shards.len();
                 shards[shard].push(OpenPartition { partition, worker: *worker });

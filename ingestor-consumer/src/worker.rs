@@ -11,6 +11,8 @@ use pulso_platform::log::LogRecord;
 use pulso_platform::store::{Flush, Flushed, Key, Store, Table, keys};
 use pulso_proto::v1;
 
+use crate::archive::Kept;
+use crate::blobs::Blobs;
 use crate::fold::halt::{Halt, Stop};
 use crate::fold::ids::cell::Cell;
 use crate::fold::ids::open::OpenRun;
@@ -18,6 +20,7 @@ use crate::fold::partition::{FoldConfig, PartitionFold, Start};
 use crate::fold::prepare::CellName;
 use crate::fold::rows::row_key;
 use crate::fold::state::FoldState;
+use crate::handoff::{Handoff, Handover};
 use crate::runs;
 
 /// How often a lost compare-and-set is tried again before the step is given back: each loss means that someone else won.
@@ -28,6 +31,12 @@ pub struct PartitionWorker {
     store: Arc<dyn Store>,
     fold: PartitionFold,
     rewind: Option<Rewind>,
+    /// Folded records on their way into the archive; `None` where the log is the archive.
+    blobs: Option<Blobs>,
+    /// What the progress has to wait for; `None` where pricing is told afterwards.
+    handoff: Option<Arc<dyn Handoff>>,
+    /// The rank that everything is handed over through.
+    handed: Rank,
 }
 
 /// A rewind that is under way: what stands in the store must come out again.
@@ -74,7 +83,24 @@ impl PartitionWorker {
         let open = load_open(&*store, &config, &state)?;
         let (index, list) = runs::load_index(&*store, partition, &config.shape, &[])?;
         let fold = PartitionFold::start(config, Start { state, index, list, open })?;
-        Ok(Self { store, fold, rewind })
+        let handed = fold.state().rank();
+        Ok(Self { store, fold, rewind, blobs: None, handoff: None, handed })
+    }
+
+    /// Says where folded records are archived; without a word, nowhere but in the log.
+    pub fn archive_in(&mut self, kept: Kept) {
+        self.blobs = (kept == Kept::InStore).then(Blobs::default);
+    }
+
+    /// Says to whom usage is handed over before the progress passes it; without a word, to nobody.
+    pub fn hand_over_to(&mut self, handoff: Option<Arc<dyn Handoff>>) {
+        self.handoff = handoff;
+    }
+
+    /// Bytes of the archive that wait for a flush: what the shell bounds, besides what the fold holds.
+    #[must_use]
+    pub fn archive_bytes(&self) -> usize {
+        self.blobs.as_ref().map_or(0, Blobs::bytes)
     }
 
     /// The fold.
@@ -97,7 +123,11 @@ impl PartitionWorker {
         for relisted in [false, true] {
             let complete = self.supply(record)?;
             if complete {
+                let rank = self.fold.state().rank();
                 self.fold.apply(record)?;
+                if let Some(blobs) = &mut self.blobs {
+                    blobs.keep(&self.fold.config().shape, rank, record);
+                }
                 return self.compare_with_stored();
             }
             if relisted {
@@ -179,10 +209,13 @@ impl PartitionWorker {
             if !self.fold.has_changes() {
                 return Ok(None);
             }
-            let (flush, checkpoint) = self.fold.checkpoint();
-            match self.store.flush(flush) {
+            let (mut flush, checkpoint) = self.fold.checkpoint();
+            flush.cells.extend(self.blobs.iter().flat_map(|blobs| blobs.waiting().iter().cloned()));
+            match self.write(flush, checkpoint.through) {
                 Ok(Flushed::Done) => {
+                    self.handed = checkpoint.through;
                     let changed = self.fold.confirm(checkpoint);
+                    self.blobs.iter_mut().for_each(Blobs::confirm);
                     self.pass_rewind()?;
                     return Ok(Some(changed));
                 }
@@ -190,13 +223,30 @@ impl PartitionWorker {
                     self.fold.fail(checkpoint);
                     self.relist()?;
                 }
-                Err(error) => {
+                Err(stop) => {
                     self.fold.fail(checkpoint);
-                    return Err(error.into());
+                    return Err(stop);
                 }
             }
         }
         Err(Stop::Retry("the list of id runs keeps changing".to_owned()))
+    }
+
+    /// Makes a flush durable. With a hand-off: rows and runs first, then what they changed is handed over, then the progress,
+    /// so that a crash in between hands the same over again.
+    fn write(&self, mut flush: Flush, through: Rank) -> Result<Flushed, Stop> {
+        let Some(handoff) = &self.handoff else { return Ok(self.store.flush(flush)?) };
+        let behind = Flush {
+            checkpoint: std::mem::take(&mut flush.checkpoint),
+            removals: std::mem::take(&mut flush.removals),
+            ..Flush::default()
+        };
+        let handover = Handover::of_cells(self.fold.config().partition, (self.handed, through), &flush.cells);
+        if let Flushed::Lost(key) = self.store.flush(flush)? {
+            return Ok(Flushed::Lost(key));
+        }
+        handoff.deliver(&handover)?;
+        Ok(self.store.flush(behind)?)
     }
 
     /// Forgets confirmed rows while more than `rows_max` are held.

@@ -1,10 +1,12 @@
 //! The pipeline over the embedded log and store: totals come out, also after restarts, and the archive agrees.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, unbounded};
+use parking_lot::Mutex;
 use prost::Message;
 use pulso_domain::fate::Fate;
 use pulso_domain::fingerprint::HashKey;
@@ -12,11 +14,13 @@ use pulso_domain::partitioner::partition_of;
 use pulso_domain::usage::{UsageChanged, UsageRow, usage_clustering_prefix, usage_partition_key};
 use pulso_domain::window::Window;
 use pulso_ingestor_consumer::admin::{self, Actor, AdminError};
-use pulso_ingestor_consumer::archive::{Archive, Next, PulseFilter};
-use pulso_ingestor_consumer::audit::audit;
+use pulso_ingestor_consumer::archive::{Archive, Kept, Next, PulseFilter};
+use pulso_ingestor_consumer::audit::{self, AuditReport, Step};
+use pulso_ingestor_consumer::fold::halt::Stop;
 use pulso_ingestor_consumer::fold::ids::RunShape;
 use pulso_ingestor_consumer::fold::partition::{FoldConfig, FoldRules};
 use pulso_ingestor_consumer::halts::{self, Halts};
+use pulso_ingestor_consumer::handoff::{Handoff, Handover, Outlet};
 use pulso_ingestor_consumer::lookup;
 use pulso_ingestor_consumer::pipeline::{self, ConsumerConfig, ConsumerDeps};
 use pulso_platform::log::Log;
@@ -38,6 +42,8 @@ struct World {
     log: Option<Arc<EmbeddedLog>>,
     store: Option<Arc<EmbeddedStore>>,
     running: Option<Running>,
+    kept: Kept,
+    handoff: Option<Arc<dyn Handoff>>,
 }
 
 struct Running {
@@ -49,8 +55,12 @@ struct Running {
 
 impl World {
     fn new() -> Self {
-        let mut world =
-            Self { folder: TempDir::new().expect("a folder"), log: None, store: None, running: None };
+        Self::with_archive(Kept::InLog)
+    }
+
+    fn with_archive(kept: Kept) -> Self {
+        let folder = TempDir::new().expect("a folder");
+        let mut world = Self { folder, log: None, store: None, running: None, kept, handoff: None };
         world.open();
         world
     }
@@ -81,12 +91,12 @@ impl World {
             log: self.log(),
             store: self.store(),
             hash_key: self.hash_key(),
-            handoff,
+            handoff: self.handoff.clone().map_or(Outlet::InProcess(handoff), Outlet::Confirmed),
             halts: Arc::clone(&halts),
         };
         let shutdown = CancellationToken::new();
         let token = shutdown.clone();
-        let config = ConsumerConfig { workers: 2, ..ConsumerConfig::default() };
+        let config = ConsumerConfig { workers: 2, archive: self.kept, ..ConsumerConfig::default() };
         let thread = thread::spawn(move || pipeline::run(&config, &deps, &token));
         self.running = Some(Running { shutdown, thread, changes, halts });
     }
@@ -133,8 +143,22 @@ impl World {
     }
 
     fn assert_audit_is_clean(&self) {
-        let report = audit(&*self.log(), &*self.store(), self.hash_key(), |_, _, _| {}).expect("audits");
+        let report = self.audit(audit::MEMORY_BYTES);
         assert!(report.is_clean(), "{report:?}");
+        let mut slices = 0;
+        let little = self.audit_in_steps(2048, |step| slices = slices.max(step.slices));
+        assert!(slices > 1, "what is held has a bound");
+        assert_eq!(format!("{little:?}"), format!("{report:?}"), "in slices it finds the same");
+    }
+
+    fn audit(&self, memory_bytes: usize) -> AuditReport {
+        self.audit_in_steps(memory_bytes, |_| {})
+    }
+
+    fn audit_in_steps(&self, memory_bytes: usize, step: impl FnMut(Step)) -> AuditReport {
+        let (log, store) = (self.log(), self.store());
+        let archive = Archive { log: &*log, store: &*store, kept: self.kept, shape: RunShape::FORMAT };
+        audit::audit(&archive, self.hash_key(), memory_bytes, step).expect("audits")
     }
 }
 
@@ -199,6 +223,60 @@ fn a_change_is_handed_to_pricing_with_its_month() {
     assert_eq!(change.months[0].1.to_string(), "2023-11");
 }
 
+/// A hand-off that takes nothing until it is told to, and remembers what it took.
+#[derive(Default)]
+struct Desk {
+    is_open: AtomicBool,
+    refused: AtomicUsize,
+    taken: Mutex<Vec<Handover>>,
+}
+
+impl Handoff for Desk {
+    fn deliver(&self, handover: &Handover) -> Result<(), Stop> {
+        if !self.is_open.load(Ordering::SeqCst) {
+            self.refused.fetch_add(1, Ordering::SeqCst);
+            return Err(Stop::Retry("not now".to_owned()));
+        }
+        self.taken.lock().push(handover.clone());
+        Ok(())
+    }
+}
+
+#[test]
+fn the_progress_waits_for_the_hand_off_and_then_all_of_it_was_handed_over() {
+    let desk = Arc::new(Desk::default());
+    let mut world = World::new();
+    world.handoff = Some(Arc::clone(&desk) as Arc<dyn Handoff>);
+    world.start();
+    let partition = partition_of(b"acme", PARTITIONS);
+    world.append("acme", vec![pulse("acme", 1, "1.5")]);
+    let since = Instant::now();
+    while desk.refused.load(Ordering::SeqCst) < 2 {
+        assert!(since.elapsed() < SOON);
+        thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(world.month("acme"), Some(("1.5".to_owned(), 1)), "rows are written before");
+    assert!(
+        lookup::load_state(&*world.store(), partition).expect("readable").is_none(),
+        "the progress is not"
+    );
+    desk.is_open.store(true, Ordering::SeqCst);
+    world.append("acme", vec![pulse("acme", 2, "1"), pulse("acme", 1, "1.5")]);
+    world.drain();
+    world.append("acme", vec![pulse("acme", 2, "1")]);
+    world.drain();
+    world.stop();
+    let taken = desk.taken.lock();
+    let of_partition: Vec<_> = taken.iter().filter(|one| one.partition == partition).collect();
+    assert!(of_partition.windows(2).all(|two| two[0].through == two[1].from), "without a gap");
+    let folded = lookup::folded_through(&*world.store(), partition).expect("readable");
+    assert_eq!(of_partition.last().expect("some").through, folded, "a marker ends the wait for a duplicate");
+    let months = of_partition.iter().flat_map(|one| &one.records);
+    let newest = months.filter(|record| record.level() == v1::WindowLevel::Month).max_by_key(|one| one.hwm);
+    let newest = newest.expect("a month");
+    assert_eq!((newest.quantity.as_str(), newest.count), ("2.5", 2), "records are absolute");
+}
+
 #[test]
 fn g04_a_rewind_changes_no_total() {
     let mut world = World::new();
@@ -229,7 +307,12 @@ fn g04_a_rewind_changes_no_total() {
 
 #[test]
 fn the_archive_shows_a_tenants_pulses_with_their_fates() {
-    let mut world = World::new();
+    for kept in [Kept::InLog, Kept::InStore] {
+        the_archive_shows_pulses(World::with_archive(kept));
+    }
+}
+
+fn the_archive_shows_pulses(mut world: World) {
     world.start();
     for id in 0..200 {
         world.append("acme", vec![pulse("acme", id, "1")]);
@@ -238,7 +321,7 @@ fn the_archive_shows_a_tenants_pulses_with_their_fates() {
     world.append("acme", vec![pulse("acme", 5, "1"), pulse("acme", 6, "9")]);
     world.drain();
     let (log, store) = (world.log(), world.store());
-    let archive = Archive { log: &*log, store: &*store, shape: RunShape::FORMAT };
+    let archive = Archive { log: &*log, store: &*store, kept: world.kept, shape: RunShape::FORMAT };
     let filter = PulseFilter {
         product_sku: Some("vm"),
         ..PulseFilter::window("acme", Window::parse_month("2023-11").expect("good"))

@@ -253,7 +253,7 @@ impl From<PricingError> for Problem {
         match error {
             PricingError::InvalidCatalog(errors) => Self::invalid_catalog(errors),
             PricingError::Conflict => Self::new(Code::CatalogChanged, error.to_string()),
-            PricingError::NotReady | PricingError::Unsteady { .. } => {
+            PricingError::NotReady | PricingError::Unsteady { .. } | PricingError::Stale { .. } => {
                 Self::new(Code::Unavailable, error.to_string())
             }
             PricingError::Damaged { .. } => Self::internal(&error),

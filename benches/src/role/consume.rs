@@ -8,6 +8,7 @@ use anyhow::{Context as _, ensure};
 use pulso_domain::fingerprint::HashKey;
 use pulso_domain::usage::{UsageRow, usage_clustering_prefix, usage_partition_key};
 use pulso_ingestor_consumer::halts::Halts;
+use pulso_ingestor_consumer::handoff::Outlet;
 use pulso_ingestor_consumer::lookup;
 use pulso_ingestor_consumer::pipeline::{self, ConsumerConfig, ConsumerDeps};
 use pulso_platform::log::Log;
@@ -73,7 +74,13 @@ impl Folding {
     pub fn start(log: &Arc<dyn Log>, store: Arc<dyn Store>, hash_key: HashKey) -> Self {
         let (handoff, changes) = crossbeam_channel::unbounded();
         let halts = Arc::new(Halts::default());
-        let deps = ConsumerDeps { log: Arc::clone(log), store, hash_key, handoff, halts: Arc::clone(&halts) };
+        let deps = ConsumerDeps {
+            log: Arc::clone(log),
+            store,
+            hash_key,
+            handoff: Outlet::InProcess(handoff),
+            halts: Arc::clone(&halts),
+        };
         let shutdown = CancellationToken::new();
         let token = shutdown.clone();
         let thread = std::thread::spawn(move || {

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use pulso_ingestor_api::door::UnitBook;
+use pulso_ingestor_api::door::{Floor, UnitBook};
 use pulso_ingestor_api::ingest::IngestDeps;
 use pulso_ingestor_api::server;
 use pulso_ingestor_api::settings::IngestSettings;
@@ -46,6 +46,7 @@ pub fn ingest(args: &IngestArgs) -> anyhow::Result<()> {
             log: std::sync::Arc::clone(&log) as std::sync::Arc<dyn Log>,
             clock: Clock::System,
             units: UnitBook::default(),
+            floor: Floor::default(),
         };
         server::serve(IngestSettings::default(), deps, listener, shutdown).await?;
         anyhow::Ok(())

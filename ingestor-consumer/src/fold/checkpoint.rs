@@ -154,6 +154,8 @@ impl PartitionFold {
             partition: self.config.partition,
             through,
             months: months.into_iter().filter_map(owned).collect(),
+            from: Rank::ZERO,
+            rows: Vec::new(),
         }
     }
 

@@ -50,6 +50,14 @@ pub enum Halt {
         "the store lacks {0}; stop, move the folder `store` away and start: it is folded again from the log"
     )]
     StoreIncomplete(String),
+    /// The archive lacks a record that was folded, or it is not what was written. Totals do not depend on it.
+    #[error("the archive cannot show record {rank} of partition {partition}; restore the store's backup")]
+    ArchiveIncomplete {
+        /// The partition.
+        partition: u32,
+        /// The record.
+        rank: Rank,
+    },
     /// The store says that it is damaged.
     #[error("{0}; stop, move the folder `store` away and start: it is folded again from the log")]
     StoreDamaged(String),

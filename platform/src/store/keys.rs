@@ -31,7 +31,8 @@ pub fn changes_by_set(table: Table, partition: &[u8]) -> bool {
         | Table::Tenants
         | Table::Rewinds
         | Table::Rated
-        | Table::TenantSources => false,
+        | Table::TenantSources
+        | Table::Archive => false,
     }
 }
 
@@ -92,7 +93,7 @@ pub fn directory(tenant_id: &str, range_start: Rank) -> Key {
     Key::new(Table::Directory, tenant_id, range_start.as_u64().to_be_bytes())
 }
 
-/// The store's partition of the fates of one range.
+/// The store's partition of the fates of one range, and of its archived records.
 #[must_use]
 pub fn fates_partition(partition: u32, range_start: Rank) -> Vec<u8> {
     let mut key = partition.to_be_bytes().to_vec();
@@ -104,6 +105,12 @@ pub fn fates_partition(partition: u32, range_start: Rank) -> Vec<u8> {
 #[must_use]
 pub fn fates(partition: u32, range_start: Rank, rank: Rank) -> Key {
     Key::new(Table::Fates, fates_partition(partition, range_start), rank.as_u64().to_be_bytes())
+}
+
+/// One archived record. Records of a range lie together, like their fates.
+#[must_use]
+pub fn archived(partition: u32, range_start: Rank, rank: Rank) -> Key {
+    Key::new(Table::Archive, fates_partition(partition, range_start), rank.as_u64().to_be_bytes())
 }
 
 /// One dead letter. A whole record that is a dead letter has the index `u32::MAX`.
@@ -179,6 +186,12 @@ pub fn invoice(tenant_id: &str, month: Window) -> Key {
 #[must_use]
 pub fn rated(partition: u32) -> Key {
     Key::new(Table::Rated, partition.to_be_bytes(), "")
+}
+
+/// The newest catalog version that all months are rated under: the cell's version.
+#[must_use]
+pub fn rated_catalog() -> Key {
+    Key::new(Table::Rated, "catalog", "")
 }
 
 /// The original name of a tenant id that an importer made.

@@ -54,11 +54,13 @@ pub enum Table {
     Rated = 16,
     /// Original names of tenants that an importer mapped: source / tenant.
     TenantSources = 17,
+    /// Folded records, compressed; in the cluster, where the log forgets: partition, range / rank.
+    Archive = 18,
 }
 
 impl Table {
     /// All of them, for whoever makes them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Meta,
         Self::Usage,
         Self::Progress,
@@ -76,13 +78,14 @@ impl Table {
         Self::Invoices,
         Self::Rated,
         Self::TenantSources,
+        Self::Archive,
     ];
 
     /// Whether its partitions can be scanned. The others are read by exact key only, so that a store may cut a large
     /// partition into pieces without knowing which pieces there are.
     #[must_use]
     pub const fn is_scanned(self) -> bool {
-        !matches!(self, Self::Runs | Self::RunFilters | Self::Borders)
+        !matches!(self, Self::Runs | Self::RunFilters | Self::Borders | Self::Archive)
     }
 }
 

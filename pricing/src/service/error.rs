@@ -1,5 +1,6 @@
 //! What can go wrong around rating.
 
+use pulso_domain::position::Rank;
 use pulso_platform::log::LogError;
 use pulso_platform::store::StoreError;
 
@@ -26,6 +27,20 @@ pub enum PricingError {
         /// Which month.
         month: String,
     },
+    /// The store shows an older row than was handed over.
+    #[error(
+        "the usage of {product_sku} by {tenant_id} in {month} is older than rank {hwm} in the store; try again"
+    )]
+    Stale {
+        /// Whose usage.
+        tenant_id: String,
+        /// Which month.
+        month: String,
+        /// Of what.
+        product_sku: String,
+        /// How new it must be.
+        hwm: Rank,
+    },
     /// Bytes in the store are not what was written.
     #[error("the store is damaged at {place}: {detail}")]
     Damaged {
@@ -47,7 +62,7 @@ impl PricingError {
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
         match self {
-            Self::NotReady | Self::Conflict | Self::Unsteady { .. } => true,
+            Self::NotReady | Self::Conflict | Self::Unsteady { .. } | Self::Stale { .. } => true,
             Self::InvalidCatalog(_) | Self::Damaged { .. } => false,
             Self::Store(error) => error.is_retryable(),
             Self::Log(error) => error.is_retryable(),

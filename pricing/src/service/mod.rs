@@ -19,6 +19,7 @@ use parking_lot::{Condvar, Mutex, RwLock};
 use pulso_domain::usage::UsageChanged;
 use pulso_platform::log::Log;
 use pulso_platform::store::Store;
+use tokio_util::sync::CancellationToken;
 
 pub use error::PricingError;
 pub use publish::published;
@@ -29,6 +30,7 @@ use crate::metrics as names;
 use crate::rate::CompiledCatalog;
 
 /// What the service works on.
+#[derive(Clone)]
 pub struct Settings {
     /// Where usage, catalog and charges stand.
     pub store: Arc<dyn Store>,
@@ -38,6 +40,10 @@ pub struct Settings {
     pub partitions: u32,
     /// How long an apply waits after a start until the fold has read what the log held; only with a log.
     pub fold_wait: Duration,
+    /// How often folded usage is looked for that nobody handed over; never in one process, where no change is lost.
+    pub sweep_every: Option<Duration>,
+    /// Whether this process rates; one that only reads and applies catalogs waits for those that do.
+    pub rates: bool,
 }
 
 /// What an apply did.
@@ -68,6 +74,9 @@ struct Inner {
 
 /// Stands for the end of the log as it is at the next apply: an append did not say what became of it.
 const LOG_END: u64 = u64::MAX;
+
+/// How late a process that does not rate may be with a new catalog.
+const FOLLOW_PAUSE: Duration = Duration::from_millis(250);
 
 /// How often an apply looks whether the fold has come far enough.
 const FOLD_POLL: Duration = Duration::from_millis(20);
@@ -173,9 +182,38 @@ impl PricingService {
     /// that took longer. Blocks.
     #[must_use]
     pub fn settled(&self, within: Duration) -> bool {
+        if !self.inner.settings.rates {
+            return self.rated_elsewhere(within);
+        }
         let mut work = self.inner.work.lock();
         let waiting = self.inner.rested.wait_while_for(&mut work, |work| !work.is_settled(), within);
         !waiting.timed_out() || work.is_settled()
+    }
+
+    /// Takes over catalogs that others apply, until the token is cancelled. Blocks; for a thread of its own in a process that
+    /// does not rate.
+    pub fn follow(&self, stop: &CancellationToken) {
+        while !stop.is_cancelled() {
+            if let Err(error) = self.refresh() {
+                tracing::warn!(%error, "the newest catalog cannot be read now");
+            }
+            std::thread::sleep(FOLLOW_PAUSE);
+        }
+    }
+
+    /// Waits until those that rate have rated every month under the catalog in force.
+    fn rated_elsewhere(&self, within: Duration) -> bool {
+        let version = self.catalog().version();
+        let since = std::time::Instant::now();
+        loop {
+            if versions::rated(self.store()).is_ok_and(|rated| rated >= version) {
+                return true;
+            }
+            if since.elapsed() >= within {
+                return false;
+            }
+            std::thread::sleep(FOLD_POLL);
+        }
     }
 
     fn check_folded(&self, fold_to: &mut u64) -> Result<(), PricingError> {
@@ -194,8 +232,11 @@ impl PricingService {
         Ok(())
     }
 
-    /// Takes over a catalog that someone else applied.
-    fn refresh(&self) -> Result<(), PricingError> {
+    /// Takes over a catalog that someone else applied. Blocks.
+    ///
+    /// # Errors
+    /// When the store cannot be read or is damaged.
+    pub fn refresh(&self) -> Result<(), PricingError> {
         if versions::head(self.store())? > self.catalog().version() {
             self.take(versions::newest(self.store())?);
         }
@@ -212,7 +253,7 @@ impl PricingService {
             }
             *held = Arc::new(catalog);
         }
-        self.inner.work.lock().all = true;
+        self.inner.work.lock().all = self.inner.settings.rates;
         // A full channel means that the run loop is about to wake anyway.
         let _ = self.inner.wake.0.try_send(());
     }

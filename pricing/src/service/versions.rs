@@ -22,6 +22,19 @@ pub(super) fn head(store: &dyn Store) -> Result<u64, PricingError> {
     Ok(cell.map_or(0, |cell| cell.version))
 }
 
+/// The newest version that all months are rated under.
+pub(super) fn rated(store: &dyn Store) -> Result<u64, PricingError> {
+    let cell = store.get(&[keys::rated_catalog()])?.pop().flatten();
+    Ok(cell.map_or(0, |cell| cell.version))
+}
+
+/// Says that all months are rated under a version.
+pub(super) fn set_rated(store: &dyn Store, version: u64) -> Result<(), PricingError> {
+    let cell = Cell { version, value: Bytes::new() };
+    store.flush(Flush { cells: vec![(keys::rated_catalog(), cell)], ..Flush::default() })?;
+    Ok(())
+}
+
 /// One version; `None` when it does not exist. Version 0 is the empty catalog.
 pub(super) fn load(store: &dyn Store, version: u64) -> Result<Option<CompiledCatalog>, PricingError> {
     if version == 0 {

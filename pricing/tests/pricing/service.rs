@@ -9,7 +9,7 @@ use bytes::Bytes;
 use prost::Message;
 use pulso_domain::ids::TenantId;
 use pulso_domain::position::Rank;
-use pulso_domain::usage::{RowKey, UsageChanged};
+use pulso_domain::usage::{RowKey, RowSeen, UsageChanged};
 use pulso_domain::window::Window;
 use pulso_platform::log::Log;
 use pulso_platform::log::embedded::{EmbeddedLog, EmbeddedLogConfig};
@@ -37,9 +37,12 @@ fn flat(price: &str) -> Parsed {
 }
 
 fn service(store: &MemoryStore) -> PricingService {
-    let settings =
-        Settings { store: Arc::new(store.clone()), log: None, partitions: 1, fold_wait: Duration::ZERO };
-    PricingService::open(settings).expect("opens")
+    PricingService::open(settings(store)).expect("opens")
+}
+
+fn settings(store: &MemoryStore) -> Settings {
+    let store = Arc::new(store.clone());
+    Settings { store, log: None, partitions: 1, fold_wait: Duration::ZERO, sweep_every: None, rates: true }
 }
 
 fn rank(offset: u64) -> Rank {
@@ -74,7 +77,12 @@ fn write(store: &MemoryStore, pulses: &[Pulse<'_>]) -> UsageChanged {
     let checkpoint =
         vec![(keys::progress(0), Cell { version: through.as_u64(), value: progress.encode_to_vec().into() })];
     store.flush(Flush { cells, checkpoint, ..Flush::default() }).expect("written");
-    UsageChanged { partition: 0, through, months: vec![(TenantId::new("acme").expect("good"), month())] }
+    let months = vec![(TenantId::new("acme").expect("good"), month())];
+    UsageChanged { months, ..nothing_changed(through) }
+}
+
+fn nothing_changed(through: Rank) -> UsageChanged {
+    UsageChanged { partition: 0, through, months: Vec::new(), from: Rank::ZERO, rows: Vec::new() }
 }
 
 fn billed(store: &MemoryStore) -> Option<String> {
@@ -134,6 +142,26 @@ fn an_apply_rates_all_months_again_and_same_documents_change_nothing() {
 }
 
 #[test]
+fn a_catalog_applied_where_nobody_rates_is_settled_once_someone_has_rated_every_month() {
+    let store = MemoryStore::new();
+    write(&store, &[("2026-01-01T00", "a", "GB", "", "3")]);
+    let door = PricingService::open(Settings { rates: false, ..settings(&store) }).expect("opens");
+    door.apply(&flat("2"), Mode::Replace).expect("applies");
+    assert!(!door.settled(Duration::from_millis(50)), "nobody rates yet");
+    // Whoever rates starts after the apply, or takes it over while it runs.
+    let rater = service(&store);
+    running(&rater, |_| {
+        assert!(door.settled(LONG));
+        assert_eq!(billed(&store).as_deref(), Some("6"));
+        door.apply(&flat("5"), Mode::Replace).expect("applies");
+        assert!(door.settled(LONG));
+        assert_eq!(billed(&store).as_deref(), Some("15"));
+    });
+    let other = PricingService::open(Settings { rates: false, ..settings(&store) }).expect("opens");
+    assert_eq!(other.catalog().version(), 2);
+}
+
+#[test]
 fn what_was_left_over_is_rated_at_the_start_and_the_marker_catches_up() {
     let store = MemoryStore::new();
     service(&store).apply(&flat("2"), Mode::Replace).expect("applies");
@@ -145,7 +173,7 @@ fn what_was_left_over_is_rated_at_the_start_and_the_marker_catches_up() {
         assert!(service.settled(LONG) || billed(&store).is_some());
     });
     running(&service, |sender| {
-        sender.send(UsageChanged { partition: 0, through: rank(9), months: Vec::new() }).expect("runs");
+        sender.send(nothing_changed(rank(9))).expect("runs");
         while store.get(&[keys::rated(0)]).expect("reads")[0]
             .as_ref()
             .is_none_or(|cell| cell.version < rank(9).as_u64())
@@ -222,12 +250,7 @@ fn in_one_process_the_catalog_stands_in_the_log_before_the_store() {
     let log: Arc<dyn Log> = Arc::new(opened.0);
     let store = MemoryStore::new();
     let open = |fold_wait: Duration| {
-        let settings = Settings {
-            store: Arc::new(store.clone()),
-            log: Some(Arc::clone(&log)),
-            partitions: 1,
-            fold_wait,
-        };
+        let settings = Settings { log: Some(Arc::clone(&log)), fold_wait, ..settings(&store) };
         PricingService::open(settings).expect("opens")
     };
     let end = log.watermarks(0).expect("there").end_offset;
@@ -277,4 +300,89 @@ fn a_published_set_makes_the_same_invoice_when_it_is_read_back() {
     assert_eq!(invoices[0].invoice_id, "acme-2026-01");
     assert_eq!(invoices[0].total.to_fixed(2), "45.09");
     assert_eq!(set.rated.charges[0].window, Window::parse_month("2026-01").expect("good"));
+}
+
+/// What a consumer hands over of one checkpoint of `acme`'s month.
+fn handed_over(written: &UsageChanged, from: Rank, hwm: Rank) -> UsageChanged {
+    let tenant_id = TenantId::new("acme").expect("good");
+    let row = ("a".to_owned(), "GB".to_owned(), String::new());
+    let rows = vec![RowSeen { tenant_id, month: month(), row, hwm }];
+    UsageChanged { from, rows, ..nothing_changed(written.through) }
+}
+
+/// Waits until the catch-up of a start is over, so that what is written next is seen only when it is handed over.
+fn caught_up(store: &MemoryStore, sender: &crossbeam_channel::Sender<UsageChanged>) {
+    let before = rated_through(store);
+    sender.send(nothing_changed(Rank::from_u64(before + 1))).expect("runs");
+    while rated_through(store) == before {
+        thread::yield_now();
+    }
+}
+
+fn rated_through(store: &MemoryStore) -> u64 {
+    store.get(&[keys::rated(0)]).expect("reads").remove(0).map_or(0, |cell| cell.version)
+}
+
+#[test]
+fn a_record_is_taken_only_with_a_higher_hwm_and_a_marker_ends_the_wait_for_a_duplicate() {
+    let store = MemoryStore::new();
+    let service = service(&store);
+    service.apply(&flat("2"), Mode::Replace).expect("applies");
+    running(&service, |sender| {
+        caught_up(&store, sender);
+        let first = write(&store, &[("2026-01-01T00", "a", "GB", "", "3")]);
+        sender.send(handed_over(&first, Rank::ZERO, rank(0))).expect("runs");
+        assert!(service.settled(LONG));
+        assert_eq!(billed(&store).as_deref(), Some("6"));
+        // A record that is known, handed over again, rates nothing: not even rows that grew since.
+        write(&store, &[("2026-01-01T00", "a", "GB", "", "3"), ("2026-01-01T00", "a", "GB", "", "4")]);
+        sender.send(handed_over(&first, Rank::ZERO, rank(0))).expect("runs");
+        sender.send(UsageChanged { from: first.through, ..nothing_changed(rank(1)) }).expect("runs");
+        assert!(service.settled(LONG));
+        assert_eq!(billed(&store).as_deref(), Some("6"));
+        assert_eq!(rated_through(&store), rank(1).as_u64());
+    });
+}
+
+#[test]
+fn what_was_handed_to_someone_who_is_gone_is_found_by_the_next_marker_or_by_the_sweep() {
+    let store = MemoryStore::new();
+    let before = service(&store);
+    before.apply(&flat("2"), Mode::Replace).expect("applies");
+    running(&before, |_| assert!(before.settled(LONG)));
+    let swept = Settings { sweep_every: Some(Duration::from_millis(20)), ..settings(&store) };
+    for sweeps in [false, true] {
+        let settings = if sweeps { swept.clone() } else { settings(&store) };
+        let service = PricingService::open(settings).expect("opens");
+        let (amount, pulses) = if sweeps { ("9", 5) } else { ("4", 2) };
+        running(&service, |sender| {
+            caught_up(&store, sender);
+            let lost = write(&store, &[("2026-01-01T00", "a", "GB", "", amount); 5][..pulses]);
+            if !sweeps {
+                let next = UsageChanged { from: lost.through, ..nothing_changed(lost.through) };
+                sender.send(next).expect("runs");
+            }
+            while rated_through(&store) < lost.through.as_u64() {
+                thread::yield_now();
+            }
+        });
+        assert_eq!(billed(&store).as_deref(), Some(if sweeps { "90" } else { "16" }));
+    }
+}
+
+#[test]
+fn a_store_that_shows_an_older_row_than_was_handed_over_is_not_rated() {
+    let store = MemoryStore::new();
+    let service = service(&store);
+    service.apply(&flat("2"), Mode::Replace).expect("applies");
+    running(&service, |sender| {
+        caught_up(&store, sender);
+        let stale = write(&store, &[("2026-01-01T00", "a", "GB", "", "3")]);
+        sender.send(handed_over(&stale, Rank::ZERO, rank(1))).expect("runs");
+        assert!(!service.settled(Duration::from_millis(300)));
+        assert_eq!((billed(&store), rated_through(&store)), (None, 1));
+        write(&store, &[("2026-01-01T00", "a", "GB", "", "3"), ("2026-01-01T00", "a", "GB", "", "4")]);
+        assert!(service.settled(LONG));
+        assert_eq!(billed(&store).as_deref(), Some("14"));
+    });
 }

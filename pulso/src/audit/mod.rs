@@ -2,11 +2,14 @@
 //!
 //! The proof itself is `pulso_ingestor_consumer::audit`; this is the folder around it and what people read.
 
-use pulso_ingestor_consumer::audit::{AuditReport, audit};
+use pulso_domain::fingerprint::HashKey;
+use pulso_ingestor_consumer::archive::{Archive, Kept};
+use pulso_ingestor_consumer::audit::{AuditReport, Step, audit};
 use pulso_ingestor_consumer::fold::halt::Stop;
+use pulso_ingestor_consumer::fold::ids::RunShape;
 use pulso_platform::log::Log;
 use pulso_platform::log::embedded::{RecordedCut, list_cuts};
-use pulso_platform::service::settings::DataSettings;
+use pulso_platform::service::settings::{DataSettings, parse_size};
 use serde_json::{Value, json};
 
 use crate::cli::exit::{Exit, Failure, Outcome};
@@ -27,6 +30,9 @@ pub struct AuditArgs {
     /// The data folder; no server may hold it.
     #[command(flatten)]
     pub data: DataSettings,
+    /// Most memory for what is added up, about; with less the archive is read more often
+    #[arg(long, env = "PULSO_MEMORY_MAX", value_name = "SIZE", default_value = "1GiB", value_parser = parse_size)]
+    pub memory_max: u64,
 }
 
 /// Audits the folder.
@@ -38,18 +44,26 @@ pub fn run(args: &AuditArgs, format: Format) -> Outcome {
     let generation = folder.log.layout().generation;
     let cuts =
         list_cuts(&log_folder(&args.data.data_dir), generation).map_err(|error| log_failure(&error))?;
-    let bar = progress::bar(None, "re-adding the archive");
-    let told = bar.clone();
-    let step = |partition: u32, offset: u64, end: u64| {
-        told.set_length(end);
-        told.set_position(offset);
-        told.set_message(format!("partition {partition}"));
-    };
-    let report = audit(&*folder.log, &*folder.store, folder.hash_key, step).map_err(|stop| stopped(&stop))?;
-    bar.finish_and_clear();
+    let archive =
+        Archive { log: &*folder.log, store: &*folder.store, kept: Kept::InLog, shape: RunShape::FORMAT };
+    let report = re_add(&archive, folder.hash_key, args.memory_max)?;
     let unnoted: Vec<&RecordedCut> = cuts.iter().filter(|cut| cut.noted.is_none()).collect();
     print(format, &report, &unnoted)?;
     Ok(if report.is_clean() && unnoted.is_empty() { Exit::Ok } else { Exit::Failed })
+}
+
+/// Audits with a bar on stderr.
+fn re_add(archive: &Archive<'_>, hash_key: HashKey, memory_max: u64) -> Result<AuditReport, Failure> {
+    let bar = progress::bar(None, "re-adding the archive");
+    let step = |step: Step| {
+        bar.set_length(step.end * step.slices);
+        bar.set_position(step.end * step.slice + step.offset);
+        bar.set_message(format!("partition {}", step.partition));
+    };
+    let memory_max = usize::try_from(memory_max).unwrap_or(usize::MAX);
+    let report = audit(archive, hash_key, memory_max, step).map_err(|stop| stopped(&stop));
+    bar.finish_and_clear();
+    report
 }
 
 fn stopped(stop: &Stop) -> Failure {

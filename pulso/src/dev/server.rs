@@ -11,10 +11,12 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use pulso_domain::fingerprint::HashKey;
 use pulso_domain::usage::UsageChanged;
-use pulso_ingestor_api::door::{UnitBook, Units};
+use pulso_ingestor_api::door::{Floor, UnitBook, Units};
 use pulso_ingestor_api::ingest::IngestDeps;
 use pulso_ingestor_api::settings::IngestSettings;
+use pulso_ingestor_consumer::archive::Kept;
 use pulso_ingestor_consumer::halts::Halts;
+use pulso_ingestor_consumer::handoff::Outlet;
 use pulso_ingestor_consumer::lookup;
 use pulso_ingestor_consumer::pipeline::{self, ConsumerConfig, ConsumerDeps};
 use pulso_platform::log::Log;
@@ -180,6 +182,8 @@ async fn open_pricing(folder: &DataFolder) -> Result<PricingService, Failure> {
         partitions: log.layout().partitions,
         log: Some(log),
         fold_wait: CATCH_UP_MAX,
+        sweep_every: None,
+        rates: true,
     };
     let opened = tokio::task::spawn_blocking(move || PricingService::open(settings));
     opened.await.map_err(Failure::failed)?.map_err(Failure::failed)
@@ -240,7 +244,8 @@ impl Shared {
         };
         let pricing = self.pricing.clone();
         let units = UnitBook::following(move || Arc::new(CatalogUnits(pricing.catalog())));
-        let deps = IngestDeps { log: Arc::clone(&self.log), clock: Clock::System, units };
+        let deps =
+            IngestDeps { log: Arc::clone(&self.log), clock: Clock::System, units, floor: Floor::default() };
         let stop = self.tasks.stop_of(Stage::Accept);
         self.tasks.spawn(Stage::Accept, "ingestor", async {
             Ok(pulso_ingestor_api::server::serve(settings, deps, listener, stop).await?)
@@ -262,7 +267,7 @@ impl Shared {
             log: Arc::clone(&self.log),
             store: Arc::clone(&self.store),
             hash_key: folder.hash_key,
-            handoff,
+            handoff: Outlet::InProcess(handoff),
             halts: Arc::clone(&self.halts),
         };
         let stop = self.tasks.stop_of(Stage::Work);
@@ -287,6 +292,7 @@ impl Shared {
             ..QuerySettings::default()
         };
         let sources = Sources {
+            archive: Kept::InLog,
             log: Arc::clone(&self.log),
             store: Arc::clone(&self.store),
             clock: Clock::System,

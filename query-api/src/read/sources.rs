@@ -6,7 +6,7 @@ use std::sync::Arc;
 use pulso_domain::fingerprint::HashKey;
 use pulso_domain::partitioner::partition_of;
 use pulso_domain::position::Rank;
-use pulso_ingestor_consumer::archive::Archive;
+use pulso_ingestor_consumer::archive::{Archive, Kept};
 use pulso_ingestor_consumer::fold::ids::RunShape;
 use pulso_ingestor_consumer::{halts, lookup};
 use pulso_platform::log::Log;
@@ -19,8 +19,10 @@ use crate::problem::{Code, Problem};
 /// Where everything is read from. Cheap to clone.
 #[derive(Clone)]
 pub struct Sources {
-    /// The log, which is also the archive.
+    /// The log: how far it goes, and what of it is not folded yet.
     pub log: Arc<dyn Log>,
+    /// Where the records are that were folded.
+    pub archive: Kept,
     /// Totals, fates, charges.
     pub store: Arc<dyn Store>,
     /// Says what "to date" means.
@@ -44,7 +46,7 @@ impl Sources {
 
     /// The archived pulses.
     pub(crate) fn archive(&self) -> Archive<'_> {
-        Archive { log: &*self.log, store: &*self.store, shape: RunShape::FORMAT }
+        Archive { log: &*self.log, store: &*self.store, kept: self.archive, shape: RunShape::FORMAT }
     }
 
     /// Everything of the partition below this rank is folded.

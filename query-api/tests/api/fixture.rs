@@ -14,6 +14,7 @@ use pulso_domain::fingerprint::HashKey;
 use pulso_domain::partitioner::partition_of;
 use pulso_domain::time::Instant;
 use pulso_domain::usage::UsageChanged;
+use pulso_ingestor_consumer::archive::Kept;
 use pulso_ingestor_consumer::fold::ids::RunShape;
 use pulso_ingestor_consumer::fold::partition::{FoldConfig, FoldRules};
 use pulso_ingestor_consumer::fold::state::FoldState;
@@ -97,6 +98,7 @@ impl World {
         let workers = (0..PARTITIONS).map(open).collect();
         let pricing = Rating::start(Arc::clone(&log), Arc::clone(&store));
         let sources = Sources {
+            archive: Kept::InLog,
             log: Arc::clone(&log) as Arc<dyn Log>,
             store: Arc::clone(&store) as Arc<dyn Store>,
             clock,
@@ -195,7 +197,14 @@ struct Rating {
 impl Rating {
     fn start(log: Arc<EmbeddedLog>, store: Arc<MemoryStore>) -> Self {
         let fold_wait = Duration::from_secs(5);
-        let settings = Settings { store, log: Some(log), partitions: PARTITIONS, fold_wait };
+        let settings = Settings {
+            store,
+            log: Some(log),
+            partitions: PARTITIONS,
+            fold_wait,
+            sweep_every: None,
+            rates: true,
+        };
         let service = PricingService::open(settings).expect("opens");
         let (changes, received) = crossbeam_channel::unbounded();
         let (running, stop) = (service.clone(), CancellationToken::new());

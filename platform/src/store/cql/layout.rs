@@ -74,6 +74,7 @@ const fn name(table: Table) -> &'static str {
         Table::Invoices => "invoices",
         Table::Rated => "rated",
         Table::TenantSources => "tenant_sources",
+        Table::Archive => "archive",
     }
 }
 

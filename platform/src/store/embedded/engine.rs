@@ -23,7 +23,7 @@ const BLOBS_BLOCK_BYTES: u32 = 32 << 10;
 
 /// The keyspace of a table, by the table's number: an index of [`KEYSPACES`].
 pub(super) fn keyspace_of(table: u8) -> usize {
-    let blobs = [Table::Runs, Table::RunFilters, Table::Directory, Table::Fates];
+    let blobs = [Table::Runs, Table::RunFilters, Table::Directory, Table::Fates, Table::Archive];
     usize::from(blobs.iter().any(|blob| *blob as u8 == table))
 }
 

@@ -1,0 +1,43 @@
+//! Pushes usage by HTTP, `POST /v1/usage-records`, for a pricing that speaks no gRPC.
+
+use std::time::Duration;
+
+use pulso_proto::usage::JsonUpdate;
+use pulso_proto::v1;
+use reqwest::{Client, Url};
+use tokio::runtime::Handle;
+
+use super::direct::Push;
+
+/// A pricing that is there accepts within this.
+const CONNECT_MAX: Duration = Duration::from_secs(3);
+/// It only queues what it is sent, so it answers at once unless it is overloaded.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
+
+/// Pushes by HTTP.
+pub struct HttpPush {
+    client: Client,
+    url: Url,
+    runtime: Handle,
+}
+
+impl HttpPush {
+    /// Pushes to `http://HOST:PORT`. Must be called within the run time that the connections live on.
+    ///
+    /// # Errors
+    /// When the address is none.
+    pub fn new(address: &str) -> Result<Self, String> {
+        let url = Url::parse(address).and_then(|url| url.join("v1/usage-records"));
+        let url = url.map_err(|error| error.to_string())?;
+        let client = Client::builder().connect_timeout(CONNECT_MAX).timeout(ANSWER_MAX).build();
+        Ok(Self { client: client.map_err(|error| error.to_string())?, url, runtime: Handle::current() })
+    }
+}
+
+impl Push for HttpPush {
+    fn push(&self, update: v1::UsageUpdate) -> Result<(), String> {
+        let sending = self.client.post(self.url.clone()).json(&JsonUpdate::from(&update)).send();
+        let answered = self.runtime.block_on(async { sending.await?.error_for_status() });
+        answered.map(|_| ()).map_err(|error| error.to_string())
+    }
+}
