@@ -1,4 +1,5 @@
-//! Writes the `SendPulsesResponse`: one result per pulse, in the order of the request, as the generated type would.
+//! Writes the `SendPulsesResponse`: one result per pulse, in the order of the request, as the generated type would. The
+//! prefix that gRPC wants before a message stands in front, so that nobody needs to copy the answer behind one.
 
 use bytes::Bytes;
 use pulso_domain::pulse::Rejection;
@@ -7,6 +8,7 @@ use pulso_proto::v1::pulse_result::Status;
 
 use crate::batch::{Plan, Segment};
 use crate::board::{Outcome, Run};
+use crate::unary::PREFIX_BYTES;
 use crate::wire::{bytes_len, number_len, put_bytes, put_number, put_varint};
 
 /// `SendPulsesResponse.results`, and within a result `status`, `receipt`, `reason`, `field`, `message`.
@@ -41,9 +43,10 @@ fn rejected_body(rejection: &Rejection) -> usize {
 }
 
 /// Writes the answer to a batch whose chunks have their outcomes: `runs` are those of the first share, then those of the
-/// second, and so on, `first_run` is where each share begins.
+/// second, and so on, `first_run` is where each share begins. The answer is framed as gRPC frames a plain message.
 pub(crate) fn encode(plan: &Plan, runs: &[Run], first_run: &[u32]) -> Bytes {
-    let mut out = Vec::with_capacity(plan.answer_bytes);
+    let mut out = Vec::with_capacity(PREFIX_BYTES + plan.answer_bytes);
+    out.extend_from_slice(&[0; PREFIX_BYTES]);
     let mut cursors: Vec<Cursor> = first_run.iter().map(|run| Cursor::new(*run as usize)).collect();
     for segment in &plan.segments {
         match *segment {
@@ -55,7 +58,14 @@ pub(crate) fn encode(plan: &Plan, runs: &[Run], first_run: &[u32]) -> Bytes {
             }
         }
     }
+    let length = u32::try_from(out.len() - PREFIX_BYTES).expect("at most 10,000 results of bounded size");
+    out[1..PREFIX_BYTES].copy_from_slice(&length.to_be_bytes());
     Bytes::from(out)
+}
+
+/// The message of a framed answer.
+pub(crate) fn message(framed: &Bytes) -> Bytes {
+    framed.slice(PREFIX_BYTES..)
 }
 
 /// How far a share's pulses have been answered.

@@ -107,7 +107,7 @@ impl Board {
         }
     }
 
-    /// Waits for all outcomes, at most so long, and writes the answer. What has no outcome by then is UNKNOWN.
+    /// Waits for all outcomes, at most so long, and writes the framed answer. What has no outcome by then is UNKNOWN.
     ///
     /// # Errors
     /// [`IngestError::LogUnavailable`] when surely nothing of the batch was stored.

@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::{Admission, ByteLease};
+use crate::answer;
 use crate::batch;
 use crate::board::{Board, Ticket};
 use crate::door::{Caller, Door, Floor, Known, UnitBook};
@@ -99,7 +100,8 @@ impl Ingest {
         let _permit = self.admission.enter()?;
         let mut lease = self.admission.lease();
         lease.grow(request.len())?;
-        self.begin(Received { bytes: request, lease }, caller)?.answer().await
+        let answer = self.begin(Received { bytes: request, lease }, caller)?.answer().await?;
+        Ok(answer::message(&answer))
     }
 
     /// The part that needs no waiting: reads the request and gives its shares to the log. Batches that are begun one
@@ -157,7 +159,7 @@ pub(crate) struct Waiting {
 }
 
 impl Waiting {
-    /// The answer, once it is sure or the time is up.
+    /// The answer, framed, once it is sure or the time is up.
     ///
     /// # Errors
     /// [`IngestError::LogUnavailable`] when surely nothing was stored.

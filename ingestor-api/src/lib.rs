@@ -1,9 +1,11 @@
 //! The front door: tenants send pulses here and read receipts.
 //!
-//! The journey of a batch, in the order of the modules: [`server`] listens with hand-set limits, `service` speaks gRPC,
-//! `meter` counts the bytes as they arrive and `codec` hands them over raw, [`admission`] bounds what is in flight,
-//! [`ingest`] ties the steps together, `batch` walks the bytes and sorts the pulses by partition with `door` judging each
-//! one, `packer` makes log records of them, `board` waits for their fates, and `answer` writes the response.
+//! The journey of a batch, in the order of the modules: [`server`] listens, `driver` runs each connection with hand-set
+//! limits and `routes` finds the service of a call. `unary` speaks gRPC for one plain message; for streams and compressed
+//! messages `service` does, where `meter` counts the bytes as they arrive and `codec` hands them over raw.
+//! [`admission`] bounds what is in flight, [`ingest`] ties the steps together, `batch` walks the bytes and sorts the
+//! pulses by partition with `door` judging each one, `packer` makes log records of them, `board` waits for their fates,
+//! and `answer` writes the response.
 //!
 //! Two invariants: a pulse is answered ACCEPTED only after the log confirmed it (G1), and memory in flight never exceeds
 //! what the settings allow (G11).
@@ -14,7 +16,11 @@ pub mod server;
 
 mod connection;
 
+mod driver;
+
 mod routes;
+
+mod unary;
 
 mod service;
 

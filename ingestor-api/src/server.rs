@@ -1,6 +1,5 @@
-//! The gRPC server: ingest, health and reflection on one listener, with every HTTP/2 limit set by hand.
+//! The gRPC server: ingest, health and reflection on one listener.
 //!
-//! tonic leaves several limits open and thereby removes the defaults beneath it; each one here says what it bounds.
 //! A stop goes in order: not ready, no new connections, streams end, what is in flight is answered, return.
 
 use std::sync::Arc;
@@ -10,41 +9,22 @@ use pulso_platform::log::Log;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::server::NamedService;
-use tonic::transport::Server;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use crate::connection;
+use crate::driver::Transport;
 use crate::ingest::{Ingest, IngestDeps};
 use crate::routes::Routes;
 use crate::service::IngestService;
 use crate::settings::IngestSettings;
 
-/// Unread bytes of one call: a batch of a thousand pulses arrives without waiting for the window.
-const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
-/// Unread bytes of one connection; fixed rather than adaptive, so that the memory of a connection has a bound.
-const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
-/// Larger frames than HTTP/2's least, since requests are large.
-const FRAME_BYTES_MAX: u32 = 64 * 1024;
-/// Request headers of one call; nothing of ours needs more, and continuation floods end here.
-const HEADER_LIST_BYTES_MAX: u32 = 16 * 1024;
-/// Streams that a client opened and reset before we saw them: rapid reset ends in GOAWAY.
-const PENDING_RESETS_MAX: usize = 20;
-/// Streams that we had to reset for a client's faults: the same from the other side.
-const LOCAL_RESETS_MAX: usize = 1024;
-/// A connection that says nothing is asked whether it lives,
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
-/// and closed when it does not answer.
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// How often health follows the log.
 const HEALTH_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Why the server ended.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The transport failed.
-    #[error("the ingest server failed: {0}")]
-    Transport(#[from] tonic::transport::Error),
     /// The descriptors that this binary carries are damaged.
     #[error("the descriptors for reflection cannot be read: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -87,9 +67,8 @@ pub async fn serve(
             Routes::other(reflection().build_v1alpha()?),
         ],
     );
-    let incoming = connection::accept(listener, connections_max);
-    let server =
-        builder(ingest.settings()).serve_with_incoming_shutdown(routes, incoming, draining.cancelled());
+    let how = (Transport::new(ingest.settings()), Arc::new(routes));
+    let server = connection::serve(listener, connections_max, how, draining.clone());
 
     let drain = async {
         follow_log(&reporter, &log, &ingest, &shutdown).await;
@@ -98,7 +77,7 @@ pub async fn serve(
         tokio::time::timeout(drain_max, end_watches(&reporter, &ingest)).await.is_ok()
     };
     let served = tokio::select! {
-        served = server => served.map_err(ServeError::from),
+        () = server => Ok(()),
         () = overdue(drain, drain_max) => Ok(()),
         () = tasks.unexpected_end() => Err(ServeError::LaneEnded),
     };
@@ -106,21 +85,6 @@ pub async fn serve(
         tracing::warn!("the log did not answer in time; what it was given last is unknown to its senders");
     }
     served
-}
-
-fn builder(settings: &IngestSettings) -> Server {
-    Server::builder()
-        .max_concurrent_streams(settings.connection_calls_max)
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .max_frame_size(FRAME_BYTES_MAX)
-        .http2_max_header_list_size(HEADER_LIST_BYTES_MAX)
-        .http2_max_pending_accept_reset_streams(Some(PENDING_RESETS_MAX))
-        .http2_max_local_error_reset_streams(Some(LOCAL_RESETS_MAX))
-        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        // Without a grace time, since tonic would then cut the connection instead of asking it to go.
-        .max_connection_age(settings.connection_age_max)
 }
 
 fn reflection() -> tonic_reflection::server::Builder<'static> {

@@ -1,9 +1,9 @@
-//! `pulso.v1.IngestService` over raw bytes: the same paths, framing and statuses as the generated service.
+//! `pulso.v1.IngestService` over raw bytes, for what does not take the short way of `unary`: streams, and compressed
+//! messages. The same paths, framing and statuses as the generated service.
 //!
 //! A call is admitted before any of its body is read. Its place is kept until the client has taken the answer, so a
 //! client that does not read cannot pile answers up.
 
-use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -18,6 +18,7 @@ use tonic::server::{Grpc, NamedService, StreamingService};
 use tonic::{Code, Request, Response, Status};
 
 use crate::admission::CallPermit;
+use crate::answer;
 use crate::codec::RawCodec;
 use crate::door::Caller;
 use crate::ingest::{Ingest, Received, Waiting};
@@ -25,11 +26,10 @@ use crate::meter::{CallMeter, MeteredBody};
 use crate::refusal::IngestError;
 use crate::stream::StreamAnswers;
 
-const SEND_PULSES: &str = "/pulso.v1.IngestService/SendPulses";
+pub(crate) const SEND_PULSES: &str = "/pulso.v1.IngestService/SendPulses";
 const STREAM_PULSES: &str = "/pulso.v1.IngestService/StreamPulses";
 
-/// The service, for tonic's router.
-#[derive(Clone)]
+/// The service.
 pub(crate) struct IngestService {
     pub(crate) ingest: Arc<Ingest>,
     /// Cancelled when streams are to end.
@@ -40,46 +40,30 @@ impl NamedService for IngestService {
     const NAME: &'static str = "pulso.v1.IngestService";
 }
 
-impl tower::Service<http::Request<Body>> for IngestService {
-    type Response = http::Response<Body>;
-    type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
-
-    fn poll_ready(&mut self, _context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+impl IngestService {
+    /// Answers one call.
+    pub(crate) async fn answer(&self, request: http::Request<Body>) -> http::Response<Body> {
         let is_stream = match request.uri().path() {
             SEND_PULSES => false,
             STREAM_PULSES => true,
-            _ => {
-                let status = Status::new(Code::Unimplemented, "");
-                return Box::pin(async move { Ok(status.into_http()) });
-            }
+            _ => return Status::new(Code::Unimplemented, "").into_http(),
         };
         let permit = match self.ingest.admission().enter() {
             Ok(permit) => permit,
-            Err(error) => {
-                let status = failed(&self.ingest, &error);
-                return Box::pin(async move { Ok(status.into_http()) });
-            }
+            Err(error) => return failed(&self.ingest, &error).into_http(),
         };
         let call = Call { ingest: Arc::clone(&self.ingest), permit: Some(permit) };
-        let draining = self.draining.clone();
-        Box::pin(async move {
-            let meter = CallMeter::new(call.ingest.admission().lease(), is_stream);
-            let limit = call.ingest.settings().message_bytes_max;
-            let mut grpc = Grpc::new(RawCodec { meter: Arc::clone(&meter) })
-                .accept_compressed(CompressionEncoding::Gzip)
-                .accept_compressed(CompressionEncoding::Zstd)
-                .max_decoding_message_size(limit);
-            let request = request.map(|body| MeteredBody { body, meter });
-            Ok(match is_stream {
-                false => grpc.streaming(UnaryCall(call), request).await,
-                true => grpc.streaming(StreamCall(call, draining), request).await,
-            })
-        })
+        let meter = CallMeter::new(call.ingest.admission().lease(), is_stream);
+        let limit = call.ingest.settings().message_bytes_max;
+        let mut grpc = Grpc::new(RawCodec { meter: Arc::clone(&meter) })
+            .accept_compressed(CompressionEncoding::Gzip)
+            .accept_compressed(CompressionEncoding::Zstd)
+            .max_decoding_message_size(limit);
+        let request = request.map(|body| MeteredBody { body, meter });
+        match is_stream {
+            false => grpc.streaming(UnaryCall(call), request).await,
+            true => grpc.streaming(StreamCall(call, self.draining.clone()), request).await,
+        }
     }
 }
 
@@ -110,7 +94,8 @@ impl StreamingService<Received> for UnaryCall {
             drop(requests);
             let waiting = ingest.begin(received, caller).map_err(|error| failed(&ingest, &error))?;
             let answer = waiting.answer().await.map_err(|error| failed(&ingest, &error))?;
-            Ok(Response::new(OneAnswer { answer: Some(answer), _held: (waiting, permit) }))
+            let answer = Some(answer::message(&answer));
+            Ok(Response::new(OneAnswer { answer, _held: (waiting, permit) }))
         })
     }
 }

@@ -17,6 +17,7 @@ use tonic::Status;
 use tonic::codec::Streaming;
 
 use crate::admission::CallPermit;
+use crate::answer;
 use crate::door::Caller;
 use crate::ingest::{Ingest, Received, Waiting};
 use crate::refusal::IngestError;
@@ -142,7 +143,7 @@ impl Stream for StreamAnswers {
         match ending {
             (Ok(answer), waiting) => {
                 this.handed_over = Some(waiting);
-                Poll::Ready(Some(Ok(answer)))
+                Poll::Ready(Some(Ok(answer::message(&answer))))
             }
             (Err(error), _) => {
                 // What was begun behind it goes on in the log, unanswered: to the client it is unknown.
