@@ -2,7 +2,10 @@
 //!
 //! While nothing of a partition is on its way to the log, a chunk goes at once; while something is, chunks gather and go
 //! together when it is confirmed, or as soon as they fill a record. So a lone pulse never waits, and the busier the log,
-//! the larger the records. A record never exceeds the log's bounds. What gathers is bounded by the admission budget.
+//! the larger the records. When many small calls keep a lane busy, the record after a confirmed one waits a moment more:
+//! their senders have just been answered and most of them come again, and one fsync for all of them costs the machine a
+//! fraction of many for a few each. A record never exceeds the log's bounds. What gathers is bounded by the admission
+//! budget.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +26,13 @@ use crate::wire::{number_len, put_number, put_varint};
 const FORMAT_VERSION: u64 = 1;
 /// Most bytes of a record before its pulses: the version, and `received_at` with its two numbers.
 pub(crate) const RECORD_HEADER_BYTES_MAX: usize = 2 + 2 + 11 + 6;
+/// Calls in and behind a confirmed record from which on the next one waits for company: with fewer, an fsync for each few
+/// of them is what they came for.
+const LINGER_CALLS_MIN: usize = 16;
+/// A record of so many bytes pays for its fsync and waits for nobody.
+const LINGER_BYTES_MAX: usize = 64 * 1024;
+/// The longest wait for company: a few times what an fsync takes, and little beside what a call takes on a busy machine.
+const LINGER_MAX: Duration = Duration::from_millis(2);
 /// How often a stopping lane looks whether its last record is confirmed.
 const STOP_CHECK: Duration = Duration::from_millis(20);
 
@@ -71,6 +81,8 @@ struct Gather {
     tickets: Vec<Ticket>,
     bytes: usize,
     pulses: usize,
+    /// The record waits until it has so many calls; 0 when it does not wait for company.
+    calls_wanted: usize,
 }
 
 struct InFlight {
@@ -94,7 +106,8 @@ impl Lane {
         gather.pulses += chunk.pulses as usize;
         gather.parts.push(chunk.bytes);
         gather.tickets.push(ticket);
-        if gather.in_flight == 0 || gather.pulses == RECORD_PULSES_MAX {
+        let is_free = gather.in_flight == 0 && gather.has_company();
+        if is_free || gather.pulses == RECORD_PULSES_MAX {
             self.send(&mut gather);
         }
     }
@@ -104,25 +117,61 @@ impl Lane {
         let mut parts = std::mem::take(&mut gather.parts);
         parts[0] = record_header(gather.received_at);
         let tickets = std::mem::take(&mut gather.tickets);
-        (gather.bytes, gather.pulses) = (0, 0);
+        (gather.bytes, gather.pulses, gather.calls_wanted) = (0, 0, 0);
         gather.in_flight += 1;
         let reply = self.log.append(self.partition, parts);
         // When the lane has ended the tickets fall and note UNKNOWN, which is the truth.
         let _ended = self.confirm.send(InFlight { reply, tickets });
     }
 
-    /// One record was answered: what gathered meanwhile goes, when nothing else is on its way.
-    fn advance(&self) {
+    /// A record of so many calls was answered: what gathered meanwhile goes when nothing else is on its way. True when it
+    /// waits for company first.
+    fn advance(&self, answered_calls: usize) -> bool {
         let mut gather = self.gather.lock();
         gather.in_flight -= 1;
-        if gather.in_flight == 0 && gather.pulses > 0 {
-            self.send(&mut gather);
+        if gather.in_flight > 0 {
+            return false;
+        }
+        gather.calls_wanted = calls_wanted(answered_calls + gather.tickets.len());
+        if gather.has_company() {
+            gather.calls_wanted = 0;
+            self.send_any(&mut gather);
+        }
+        gather.calls_wanted > 0
+    }
+
+    /// The wait for company is over.
+    fn go_now(&self) {
+        let mut gather = self.gather.lock();
+        gather.calls_wanted = 0;
+        if gather.in_flight == 0 {
+            self.send_any(&mut gather);
+        }
+    }
+
+    fn send_any(&self, gather: &mut Gather) {
+        if gather.pulses > 0 {
+            self.send(gather);
         }
     }
 
     fn is_idle(&self) -> bool {
-        self.gather.lock().in_flight == 0
+        let gather = self.gather.lock();
+        gather.in_flight == 0 && gather.pulses == 0
     }
+}
+
+impl Gather {
+    /// Whether the record need not wait for more calls.
+    const fn has_company(&self) -> bool {
+        self.tickets.len() >= self.calls_wanted || self.bytes >= LINGER_BYTES_MAX
+    }
+}
+
+/// How many calls the next record waits for when so many stood in and behind the last one. Not for all of them: some
+/// senders are done.
+const fn calls_wanted(load: usize) -> usize {
+    if load < LINGER_CALLS_MIN { 0 } else { load - load / 8 }
 }
 
 async fn drive(
@@ -130,11 +179,18 @@ async fn drive(
     mut confirmations: mpsc::UnboundedReceiver<InFlight>,
     stop: CancellationToken,
 ) {
+    let mut lingers = false;
     loop {
         let in_flight = tokio::select! {
             biased;
             in_flight = confirmations.recv() => in_flight,
+            () = tokio::time::sleep(LINGER_MAX), if lingers => {
+                lane.go_now();
+                lingers = false;
+                continue;
+            }
             () = stop.cancelled() => {
+                lane.go_now();
                 if lane.is_idle() {
                     return;
                 }
@@ -143,7 +199,7 @@ async fn drive(
         };
         if let Some(InFlight { reply, tickets }) = in_flight {
             let result = reply.await;
-            lane.advance();
+            lingers = lane.advance(tickets.len());
             settle(tickets, result.unwrap_or_else(|_| Err(LogError::Unknown("the log went away".into()))));
         }
     }
@@ -200,6 +256,16 @@ mod tests {
             assert_eq!(header, batch.encode_to_vec());
             assert!(header.len() <= RECORD_HEADER_BYTES_MAX);
         }
+    }
+
+    #[test]
+    fn a_record_waits_for_most_of_a_crowd_and_never_for_a_few() {
+        assert!((0..LINGER_CALLS_MIN).all(|load| calls_wanted(load) == 0));
+        assert_eq!([16, 40, 256].map(calls_wanted), [14, 35, 224]);
+        let mut gather = Gather { calls_wanted: 14, ..Gather::default() };
+        assert!(!gather.has_company());
+        gather.bytes = LINGER_BYTES_MAX;
+        assert!(gather.has_company(), "a large record pays for its fsync alone");
     }
 
     #[test]

@@ -20,6 +20,28 @@ async fn g01_every_receipt_names_the_pulse_in_the_log() {
 }
 
 #[tokio::test]
+async fn a_crowd_of_single_pulses_and_a_lone_one_behind_it_get_their_own_receipts() {
+    let server = Server::start().await;
+    let client = server.client().await;
+    let call = |number: usize| {
+        let (mut client, sent) = (client.clone(), pulse(&format!("p-{number}")));
+        async move {
+            let answer = client.send_pulses(request(vec![sent.clone()])).await.unwrap().into_inner();
+            (sent, answer.results[0].receipt.unwrap())
+        }
+    };
+    for round in 0..5 {
+        let crowd = (0..200).map(|number| call(1000 * round + number));
+        for (sent, receipt) in futures::future::join_all(crowd).await {
+            assert_eq!(server.log.at(&receipt), sent);
+        }
+        let (sent, receipt) = call(1000 * round + 999).await;
+        assert_eq!(server.log.at(&receipt), sent);
+    }
+    assert_eq!(server.log.stored(), 1005);
+}
+
+#[tokio::test]
 async fn a_batch_of_10_000_is_taken_and_cut_into_records_that_fit() {
     let server = Server::start().await;
     let of = |index: usize| Pulse { resource_id: "r".repeat(300), ..pulse(&format!("p-{index}")) };
