@@ -30,6 +30,7 @@ mod stamp;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod versions;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -41,7 +42,8 @@ use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use super::{Cell, Flush, Flushed, Key, Range, Store, StoreError, Table};
 use cell::{decode_cell, encode_key, encode_partition, encode_range};
 use engine::Engine;
-use plan::Plan;
+use plan::{Plan, Planned};
+use versions::Versions;
 
 /// The format of keys and values.
 const FORMAT: u32 = 1;
@@ -86,6 +88,8 @@ struct Writer {
     synced_at: Instant,
     /// Whether something waits for a sync.
     dirty: bool,
+    /// What is stored, of what was written lately.
+    versions: Versions,
 }
 
 impl EmbeddedStore {
@@ -96,7 +100,8 @@ impl EmbeddedStore {
     pub fn open(path: impl Into<PathBuf>, options: EmbeddedOptions) -> Result<Self, StoreError> {
         let path = path.into();
         let (engine, flush) = Engine::open(&path, &options)?;
-        let writer = Mutex::new(Writer { flush, synced_at: Instant::now(), dirty: false });
+        let writer =
+            Mutex::new(Writer { flush, synced_at: Instant::now(), dirty: false, versions: Versions::new() });
         Ok(Self { path, options, engine: RwLock::new(Some(engine)), writer })
     }
 
@@ -154,13 +159,14 @@ impl EmbeddedStore {
 
     fn write(&self, engine: &Engine, writer: &mut Writer, flush: Flush) -> Result<Flushed, StoreError> {
         let urgent = is_urgent(&flush);
-        let batch = match plan::plan(engine, flush)? {
+        let Planned { batch, committed } = match plan::plan(engine, &writer.versions, flush)? {
             Plan::Lost(key) => return Ok(Flushed::Lost(key)),
-            Plan::Batch(batch) => batch,
+            Plan::Batch(planned) => planned,
         };
         if !batch.is_empty() {
             wait_for_tables(engine)?;
             engine.commit(batch, writer.flush + 1)?;
+            committed.note(&mut writer.versions);
             writer.flush += 1;
             writer.dirty = true;
         }
@@ -224,7 +230,11 @@ impl Store for EmbeddedStore {
         self.mend(&mut writer)?;
         let engine = self.opened()?;
         let engine = opened(&engine)?;
-        self.guarded(|| self.write(engine, &mut writer, flush))
+        let written = self.guarded(|| self.write(engine, &mut writer, flush));
+        if written.is_err() {
+            writer.versions.clear();
+        }
+        written
     }
 }
 
