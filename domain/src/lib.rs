@@ -14,6 +14,7 @@ pub mod price;
 pub mod pulse;
 pub mod quantity;
 pub mod reason;
+mod sip;
 pub mod time;
 pub mod usage;
 pub mod window;

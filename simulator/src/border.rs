@@ -93,7 +93,7 @@ fn is_run_cell(key: &Key) -> bool {
 }
 
 fn empty_cell(key: &Key) -> Cell {
-    Cell { version: 0, value: cell::encode(run_start(key), &[]) }
+    Cell { version: 0, value: cell::encode(run_start(key), 0, std::iter::empty()) }
 }
 
 impl Memory {
@@ -173,7 +173,7 @@ fn without_positions(key: &Key, cell: &mut Option<Cell>) {
     let Some(read) = cell::Cell::decode(start, cell.value.clone()) else { return };
     let first = Position::new(start, 0);
     let entries: Vec<IdEntry> = read.entries().map(|entry| IdEntry { first, ..entry }).collect();
-    cell.value = cell::encode(start, &entries);
+    cell.value = cell::encode(start, entries.len(), entries.into_iter());
 }
 
 fn delta(now: &Bytes, before: Option<&Bytes>) -> Bytes {

@@ -4,6 +4,7 @@ use pulso_domain::fingerprint::HashKey;
 use pulso_domain::position::{Position, Rank};
 use pulso_domain::quantity::Quantity;
 use pulso_domain::time::Instant;
+use pulso_domain::usage::UsageRow;
 use pulso_ingestor_consumer::fold::ids::RunShape;
 use pulso_ingestor_consumer::fold::ids::filter::Filter;
 use pulso_ingestor_consumer::fold::ids::list::{ListedRun, RunIndex};
@@ -53,7 +54,7 @@ pub struct Held {
 /// When the kernel does not tell the resident memory.
 pub fn hold_keys(args: &KeysArgs) -> anyhow::Result<()> {
     let before = cpu::resident_bytes()?;
-    let mut table = RowTable::new();
+    let mut table = RowTable::new(HashKey::new([7; 16]));
     let mut unknown = Vec::new();
     let first = 1_700_006_400; // The start of a day, so that all hours of a series share it.
     let rank = Rank::new(1, 0).ok_or_else(|| anyhow::anyhow!("a rank"))?;
@@ -67,7 +68,8 @@ pub fn hold_keys(args: &KeysArgs) -> anyhow::Result<()> {
             let at = Instant::new(first + hour * 3600, 0).ok_or_else(|| anyhow::anyhow!("a time"))?;
             let slot = table.hour_slot(series, at, &mut unknown);
             unknown.drain(..).for_each(|slot| table.supply(slot, None));
-            table.count(slot, Quantity::from_steps(1_500_000_000_000_000), at, Position::new(rank, 0));
+            let amount = Quantity::from_steps(1_500_000_000_000_000);
+            table.count(slot, &UsageRow::first(amount, at, Position::new(rank, 0)));
         }
     }
     // As the shell does it: what is dirty is flushed and confirmed.
@@ -88,7 +90,9 @@ pub fn hold_ids(args: &IdsArgs) -> anyhow::Result<()> {
     let mut index = RunIndex::default();
     for run in 0..args.ids / FILTER_IDS {
         let ids = (0..FILTER_IDS).map(|id| hash_key.id_hash("acme", &(run * FILTER_IDS + id).to_string()));
-        let filter = Filter::build(ids).ok_or_else(|| anyhow::anyhow!("a filter"))?;
+        let mut ids: Vec<_> = ids.collect();
+        ids.sort_unstable();
+        let filter = Filter::build(ids.into_iter());
         index.runs.push(ListedRun {
             start: Rank::from_u64(run * RunShape::FORMAT.span(0)),
             level: 0,

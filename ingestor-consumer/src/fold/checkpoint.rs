@@ -3,15 +3,16 @@
 //! The progress may pass a record only after its rows, id runs, directory and dead letters are confirmed. What a folded
 //! record touched is written again also when nothing was applied to it: what one quorum read saw, every later one sees.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use prost::Message;
 use pulso_domain::position::Rank;
 use pulso_domain::usage::UsageChanged;
 use pulso_domain::window::{Level, Window};
-use pulso_platform::store::{Cell as StoreCell, CompareAndSet, Flush, Key, keys};
+use pulso_platform::store::{Cell as StoreCell, CompareAndSet, Flush, Key, Table, keys};
 use pulso_proto::v1;
 
-use super::ids::IdEntry;
 use super::ids::filter::Filter;
 use super::ids::list::{ListedRun, with_run};
 use super::ids::open::{HEADER_PREFIX, OpenRun};
@@ -26,11 +27,18 @@ pub struct Checkpoint {
     pub through: Rank,
     rows: Vec<SlotId>,
     open_changed: u64,
-    /// Runs that this checkpoint lists, with their filters.
-    listed: Vec<ListedRun>,
-    list: Option<v1::RunList>,
+    /// The runs that this checkpoint lists.
+    listing: Option<Listing>,
     ready: Vec<(Key, StoreCell)>,
     changed: UsageChanged,
+}
+
+/// Complete runs that are about to be listed ahead of the checkpoint. Exactly one of [`PartitionFold::confirm_listing`] and
+/// [`PartitionFold::fail_listing`] must follow.
+#[derive(Debug)]
+pub struct Listing {
+    runs: Vec<ListedRun>,
+    list: v1::RunList,
 }
 
 impl PartitionFold {
@@ -54,7 +62,7 @@ impl PartitionFold {
         let rows = self.rows.take_dirty();
         self.row_cells(&rows, &mut flush);
         let open_changed = self.open_cells(last, &mut flush);
-        let (listed, list) = self.list_complete_runs(&mut flush);
+        let listing = self.list_complete_runs(&mut flush);
         let ready = std::mem::take(&mut self.ready);
         flush.cells.extend(ready.iter().cloned());
         flush.cells.extend(self.directory.take_changed(&self.rows, Rank::from_u64(last)));
@@ -62,22 +70,55 @@ impl PartitionFold {
         flush.checkpoint.push((keys::progress(self.config.partition), progress));
         self.moved = false;
         let changed = self.changed(&rows, through);
-        (flush, Checkpoint { through, rows, open_changed, listed, list, ready, changed })
+        (flush, Checkpoint { through, rows, open_changed, listing, ready, changed })
+    }
+
+    /// Takes the runs that are complete and not listed yet, as one flush that may go ahead of the checkpoint: a run is a
+    /// function of the log prefix, so whoever folds its records again finds its own entries. Thus a run is written once,
+    /// however often the rest is. `None` when there is none.
+    #[must_use]
+    pub fn listing(&self) -> Option<(Flush, Listing)> {
+        let mut flush = Flush::default();
+        let listing = self.list_complete_runs(&mut flush)?;
+        Some((flush, listing))
+    }
+
+    /// Says that the runs are stored and listed.
+    pub fn confirm_listing(&mut self, listing: Listing) {
+        self.list = listing.list;
+        self.index.version += 1;
+        for run in listing.runs {
+            self.closing.retain(|closing| closing.run.start() != run.start);
+            if !self.index.covers(&self.config.shape, run.start) {
+                let place = self.index.runs.partition_point(|listed| listed.start < run.start);
+                self.index.runs.insert(place, run);
+            }
+        }
+    }
+
+    /// Says that it is not sure that they are: they come again, whole.
+    pub fn fail_listing(&mut self) {
+        self.closing.iter_mut().for_each(|closing| closing.stored_before = false);
     }
 
     fn row_cells(&self, rows: &[SlotId], flush: &mut Flush) {
+        // A tenant's month has many rows and one cell.
+        let mut months: BTreeMap<(&str, Window), u64> = BTreeMap::new();
         for slot in rows {
             let key = row_key(self.rows.key(*slot));
             let row = self.rows.row(*slot);
             let version = row.hwm.as_u64();
             let cell = StoreCell { version, value: Bytes::copy_from_slice(&row.encode()) };
-            let name =
-                Key::new(pulso_platform::store::Table::Usage, key.partition_key(), key.clustering_key());
+            let name = Key::new(Table::Usage, key.partition_key(), key.clustering_key());
             flush.cells.push((name, cell));
             if key.window.level() == Level::Month {
-                let month = keys::month(self.config.partition, key.tenant_id, key.window);
-                flush.cells.push((month, StoreCell { version, value: Bytes::new() }));
+                let month = months.entry((key.tenant_id, key.window)).or_default();
+                *month = version.max(*month);
             }
+        }
+        for ((tenant_id, month), version) in months {
+            let name = keys::month(self.config.partition, tenant_id, month);
+            flush.cells.push((name, StoreCell { version, value: Bytes::new() }));
         }
     }
 
@@ -87,53 +128,50 @@ impl PartitionFold {
         let begun = self.open.as_ref().is_some_and(|open| open.start() < self.state.rank());
         let Some(open) = self.open.as_mut().filter(|_| begun) else { return 0 };
         let run = keys::run_partition(partition, 0, open.start());
-        let cells = open.changed_cells(&open.sorted(), !stored);
+        let cells = open.changed_cells(!stored);
         push_run_cells(open, &run, (last, cells), flush);
         self.open_stored = true;
         open.take_changed()
     }
 
-    fn list_complete_runs(&mut self, flush: &mut Flush) -> (Vec<ListedRun>, Option<v1::RunList>) {
+    fn list_complete_runs(&self, flush: &mut Flush) -> Option<Listing> {
+        if self.closing.is_empty() {
+            return None;
+        }
         let mut list = self.list.clone();
-        let mut listed = Vec::new();
+        let mut runs = Vec::new();
         for closing in &self.closing {
-            let entries = closing.run.sorted();
             let run = ListedRun {
                 start: closing.run.start(),
                 level: 0,
-                entries: entries.len() as u64,
+                entries: closing.run.len() as u64,
                 times: closing.run.times(),
                 appended_at_max_nanos: closing.appended_at_max_nanos,
-                filters: Filter::build(entries.iter().map(|entry| entry.id)).into_iter().collect(),
+                filters: vec![Filter::build(closing.run.ids())],
             };
             let Some(longer) = with_run(&list, run.to_proto(), &self.config.shape) else {
                 if !self.config.rules.covered_range_is_closed {
-                    self.push_complete_run((closing, &entries), &run, flush);
+                    self.push_complete_run(closing, &run, flush);
                 }
                 continue;
             };
             list = longer;
-            self.push_complete_run((closing, &entries), &run, flush);
-            listed.push(run);
+            self.push_complete_run(closing, &run, flush);
+            runs.push(run);
         }
-        if listed.is_empty() {
-            return (listed, None);
+        if runs.is_empty() {
+            return None;
         }
         let value = Bytes::from(list.encode_to_vec());
         let key = keys::run_list(self.config.partition);
         flush.sets.push(CompareAndSet { key, expected: self.index.version, value });
-        (listed, Some(list))
+        Some(Listing { runs, list })
     }
 
-    fn push_complete_run(
-        &self,
-        (closing, entries): (&ClosingRun, &[IdEntry]),
-        run: &ListedRun,
-        flush: &mut Flush,
-    ) {
+    fn push_complete_run(&self, closing: &ClosingRun, run: &ListedRun, flush: &mut Flush) {
         let name = keys::run_partition(self.config.partition, 0, run.start);
         let last = run.end(&self.config.shape).as_u64() - 1;
-        let cells = closing.run.changed_cells(entries, !closing.stored_before);
+        let cells = closing.run.changed_cells(!closing.stored_before);
         push_run_cells(&closing.run, &name, (last, cells), flush);
         for (prefix, filter) in (0..).zip(&run.filters) {
             let cell = StoreCell { version: last, value: filter.encode() };
@@ -162,17 +200,8 @@ impl PartitionFold {
     /// Says that the checkpoint is durable. Gives what changed, for the hand-off to pricing.
     pub fn confirm(&mut self, checkpoint: Checkpoint) -> UsageChanged {
         self.rows.confirm(&checkpoint.rows);
-        if let Some(list) = checkpoint.list {
-            self.list = list;
-            self.index.version += 1;
-        }
-        let shape = self.config.shape;
-        for run in checkpoint.listed {
-            self.closing.retain(|closing| closing.run.start() != run.start);
-            if !self.index.covers(&shape, run.start) {
-                let place = self.index.runs.partition_point(|listed| listed.start < run.start);
-                self.index.runs.insert(place, run);
-            }
+        if let Some(listing) = checkpoint.listing {
+            self.confirm_listing(listing);
         }
         checkpoint.changed
     }
@@ -184,7 +213,7 @@ impl PartitionFold {
             open.restore_changed(checkpoint.open_changed);
         }
         self.open_stored = false;
-        self.closing.iter_mut().for_each(|closing| closing.stored_before = false);
+        self.fail_listing();
         self.directory.restore_changed();
         let later = std::mem::replace(&mut self.ready, checkpoint.ready);
         self.ready.extend(later);

@@ -17,6 +17,8 @@ use super::rows::{RowTable, SlotId};
 #[derive(Clone, Copy, Debug)]
 struct Touched {
     slot: SlotId,
+    /// The number that the record which touched it last gave it.
+    number: u32,
     offsets: u128,
     changed: bool,
 }
@@ -72,19 +74,25 @@ impl RangeDirectory {
         }
     }
 
-    /// Notes that the record holds a pulse of the hour's row.
+    /// Notes that the record holds a pulse of the hour's row. Gives the hour's number within the record: `next` when this
+    /// is its first pulse of the record.
     #[inline]
-    pub fn touch(&mut self, rows: &mut RowTable, slot: SlotId, rank: Rank) {
+    pub fn touch(&mut self, rows: &mut RowTable, slot: SlotId, rank: Rank, next: u32) -> u32 {
         let bit = 1_u128 << (rank.as_u64() - self.start.as_u64());
         let place = rows.directory_place(slot);
         match self.touched.get_mut(*place as usize) {
             Some(touched) if touched.slot == slot => {
-                touched.changed |= touched.offsets & bit == 0;
-                touched.offsets |= bit;
+                if touched.offsets & bit == 0 {
+                    touched.offsets |= bit;
+                    touched.changed = true;
+                    touched.number = next;
+                }
+                touched.number
             }
             _ => {
                 *place = self.touched.len() as u32;
-                self.touched.push(Touched { slot, offsets: bit, changed: true });
+                self.touched.push(Touched { slot, number: next, offsets: bit, changed: true });
+                next
             }
         }
     }

@@ -41,16 +41,16 @@ impl RowCell {
         }
     }
 
-    /// Counts one more pulse, as [`UsageRow::add`] does.
+    /// Adds the pulses of one record, as [`UsageRow::merge`] does.
     #[inline]
-    pub(super) fn add(&mut self, amount: Quantity, at: Instant, position: Position) {
+    pub(super) fn merge(&mut self, pulses: &UsageRow) {
         if let Self::Narrow(row) = self
-            && row.add(amount, at, position)
+            && row.merge(pulses)
         {
             return;
         }
         let mut row = self.row();
-        row.add(amount, at, position);
+        row.merge(pulses);
         *self = row.into();
     }
 }
@@ -97,23 +97,25 @@ impl NarrowRow {
         }
     }
 
-    /// Counts one more pulse; false when it does not fit, and then nothing was changed.
+    /// Adds the pulses of one record; false when they do not fit, and then nothing was changed.
     #[inline]
-    fn add(&mut self, amount: Quantity, at: Instant, position: Position) -> bool {
-        let (Ok(steps), Ok(seconds)) = (i64::try_from(amount.steps()), u32::try_from(at.seconds())) else {
+    fn merge(&mut self, pulses: &UsageRow) -> bool {
+        let Some(Self { sum, min, max, last, last_rank, hwm, last_seconds, last_nanos, last_index, count }) =
+            Self::of(pulses)
+        else {
             return false;
         };
-        let Some(count) = self.count.checked_add(1) else { return false };
-        let Some(sum) = whole(self.sum).checked_add(steps.into()) else { return false };
+        let Some(count) = self.count.checked_add(count.get()) else { return false };
+        let Some(sum) = whole(self.sum).checked_add(whole(sum)) else { return false };
         (self.count, self.sum) = (count, halves(sum));
-        (self.min, self.max) = (self.min.min(steps), self.max.max(steps));
+        (self.min, self.max) = (self.min.min(min), self.max.max(max));
         let own = (self.last_seconds, self.last_nanos, self.last_rank, self.last_index);
-        let new = (seconds, at.nanos(), position.rank.as_u64(), position.index);
+        let new = (last_seconds, last_nanos, last_rank, last_index);
         if new > own {
-            self.last = steps;
+            self.last = last;
             (self.last_seconds, self.last_nanos, self.last_rank, self.last_index) = new;
         }
-        self.hwm = position.rank.as_u64();
+        self.hwm = self.hwm.max(hwm);
         true
     }
 }
@@ -155,18 +157,25 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_row_in_ram_is_the_row_after_every_pulse(pulses in prop::collection::vec(pulse(), 1..40)) {
+        fn a_row_in_ram_is_the_row_after_every_record(
+            records in prop::collection::vec(prop::collection::vec(pulse(), 1..4), 1..20),
+        ) {
             let mut rows: Option<(UsageRow, RowCell)> = None;
-            for (offset, (amount, at, index)) in pulses.into_iter().enumerate() {
-                let position = Position::new(Rank::new(1, offset as u64 / 3).expect("small"), index);
-                match &mut rows {
-                    None => {
-                        let row = UsageRow::first(amount, at, position);
-                        rows = Some((row, row.into()));
+            for (offset, pulses) in (0..).zip(records) {
+                let place = |index| Position::new(Rank::new(1, offset).expect("small"), index);
+                let mut record: Option<UsageRow> = None;
+                for (amount, at, index) in pulses {
+                    match &mut record {
+                        None => record = Some(UsageRow::first(amount, at, place(index))),
+                        Some(record) => record.add(amount, at, place(index)),
                     }
+                }
+                let record = record.expect("at least one pulse");
+                match &mut rows {
+                    None => rows = Some((record, record.into())),
                     Some((row, cell)) => {
-                        row.add(amount, at, position);
-                        cell.add(amount, at, position);
+                        row.merge(&record);
+                        cell.merge(&record);
                     }
                 }
                 let (row, cell) = rows.as_ref().expect("just set");

@@ -7,9 +7,10 @@
 use std::collections::HashMap;
 
 use pulso_domain::fate::Fate;
-use pulso_domain::fingerprint::{HashKey, IdHash, PayloadHash};
+use pulso_domain::fingerprint::{HashKey, IdHash, IdentityHasher, PayloadHash};
 use pulso_domain::position::{Position, Rank};
 use pulso_domain::reason::Reason;
+use pulso_domain::usage::UsageRow;
 use pulso_platform::log::LogRecord;
 use pulso_platform::store::{Cell as StoreCell, Key, keys};
 use pulso_proto::v1;
@@ -18,11 +19,11 @@ use super::directory::RangeDirectory;
 use super::halt::Halt;
 use super::ids::cell::Cell;
 use super::ids::list::RunIndex;
-use super::ids::open::OpenRun;
+use super::ids::open::{IdTimes, OpenRun};
 use super::ids::{IdEntry, RunShape};
 use super::letters::{self, Letter};
 use super::prepare::{CellName, Item, Needs, Prepared};
-use super::rows::RowTable;
+use super::rows::{RowTable, SlotId};
 use super::state::FoldState;
 
 /// What a partition's fold is told once.
@@ -100,8 +101,13 @@ pub struct PartitionFold {
     pub(super) floor_seconds: Option<i64>,
     pub(super) cells: HashMap<CellName, Cell>,
     pub(super) cell_bytes: usize,
+    pub(super) identities: IdentityHasher,
     pub(super) prepared: Prepared,
     pub(super) items: Vec<Item>,
+    /// What the record adds to each hour it holds pulses of.
+    hours: Vec<(SlotId, UsageRow)>,
+    /// The times of the ids that the record entered.
+    entered: IdTimes,
     /// For items that may stand in listed runs: (item, cell), ordered by item.
     pub(super) candidates: Vec<(u32, CellName)>,
     pub(super) needs: Needs,
@@ -136,12 +142,13 @@ impl PartitionFold {
             None if rank == range => Some(OpenRun::new(range, shape)),
             _ => return Err(Halt::StoreIncomplete(format!("the id run of the records from {range}"))),
         };
+        let (hash_key, identities) = (config.hash_key, IdentityHasher::new(config.hash_key));
         let mut fold = Self {
             open_stored: rank != range,
             directory: RangeDirectory::new(range, rank),
             config,
             state: start.state,
-            rows: RowTable::new(),
+            rows: RowTable::new(hash_key),
             open,
             closing: Vec::new(),
             index: RunIndex::default(),
@@ -153,8 +160,11 @@ impl PartitionFold {
             floor_seconds: None,
             cells: HashMap::new(),
             cell_bytes: 0,
+            identities,
             prepared: Prepared::Nothing,
             items: Vec::new(),
+            hours: Vec::new(),
+            entered: IdTimes::default(),
             candidates: Vec::new(),
             needs: Needs::default(),
         };
@@ -272,14 +282,31 @@ impl PartitionFold {
             let fate = self.fate(&item, position, first_candidate..candidate);
             self.state.counts.add(fate);
             if fate == Fate::Counted {
-                self.rows.count(item.hour, item.amount, item.at, position);
-                self.directory.touch(&mut self.rows, item.hour, rank);
+                self.count(&item, position);
             } else {
                 not_counted.push((index as u32, fate));
             }
         }
+        for (hour, pulses) in self.hours.drain(..) {
+            self.rows.count(hour, &pulses);
+        }
+        let entered = std::mem::take(&mut self.entered);
+        if let Some(open) = &mut self.open {
+            open.note_times(rank, &entered);
+        }
         if !not_counted.is_empty() {
             self.keep_not_counted(record, &not_counted);
+        }
+    }
+
+    /// Adds a pulse to what its record adds to its hour: the rows are touched once a record, not once a pulse.
+    #[inline]
+    fn count(&mut self, item: &Item, position: Position) {
+        let next = self.hours.len() as u32;
+        let number = self.directory.touch(&mut self.rows, item.hour, position.rank, next);
+        match self.hours.get_mut(number as usize) {
+            Some((_, pulses)) => pulses.add(item.amount, item.at, position),
+            None => self.hours.push((item.hour, UsageRow::first(item.amount, item.at, position))),
         }
     }
 
@@ -292,26 +319,33 @@ impl PartitionFold {
             }
             return Fate::DeadLettered(reason);
         }
-        let open = self.open.as_ref().and_then(|open| open.find(item.id));
-        let found = open.or_else(|| self.find_complete(item, candidates));
+        let complete = self.find_complete(item, candidates);
+        let own_is_entered = self.config.rules.own_entry_is_entered;
+        let found = match complete {
+            // What is not counted here enters nothing, so it is only looked up.
+            Some((first, _)) if first < position || (first == position && !own_is_entered) => {
+                self.open.as_ref().and_then(|open| open.find(item.id)).or(complete)
+            }
+            _ => self.enter(item, position).or(complete),
+        };
         match found {
             Some((first, payload)) if first < position && payload == item.payload => {
                 Fate::Duplicate { first }
             }
             Some((first, _)) if first < position => Fate::Conflict { first },
-            Some((first, _)) if first == position && !self.config.rules.own_entry_is_entered => Fate::Counted,
-            _ => {
-                self.enter(item, position);
-                Fate::Counted
-            }
+            _ => Fate::Counted,
         }
     }
 
+    /// Enters an id in the open run, unless it stands there already: then that entry is given.
     #[inline]
-    fn enter(&mut self, item: &Item, first: Position) {
-        if let Some(open) = &mut self.open {
-            open.enter(IdEntry { id: item.id, first, payload: item.payload }, item.time);
+    fn enter(&mut self, item: &Item, first: Position) -> Option<(Position, PayloadHash)> {
+        let open = self.open.as_mut()?;
+        let found = open.find_or_enter(IdEntry { id: item.id, first, payload: item.payload });
+        if found.is_none() {
+            self.entered.add(item.time);
         }
+        found
     }
 
     #[inline]
@@ -320,6 +354,9 @@ impl PartitionFold {
         item: &Item,
         candidates: std::ops::Range<usize>,
     ) -> Option<(Position, PayloadHash)> {
+        if candidates.is_empty() && self.closing.is_empty() {
+            return None;
+        }
         let closing = self.closing.iter().filter_map(|closing| closing.run.find(item.id));
         let listed = self.candidates[candidates].iter().filter_map(|(_, name)| {
             let entry = self.cells.get(name)?.find(item.id)?;
@@ -359,8 +396,9 @@ impl PartitionFold {
         self.ready.extend(changed);
         self.directory = RangeDirectory::new(rank, rank);
         let appended_at_max_nanos = self.state.appended_at_max_nanos;
-        let complete = self.open.take().filter(|_| self.config.rules.run_is_kept_until_listed);
-        if let Some(run) = complete {
+        let complete = self.open.take();
+        let ids = complete.as_ref().map_or(0, OpenRun::len);
+        if let Some(run) = complete.filter(|_| self.config.rules.run_is_kept_until_listed) {
             self.closing.push(ClosingRun { run, stored_before: self.open_stored, appended_at_max_nanos });
         }
         if self.config.shape.range_start(rank, self.config.shape.level_max) == rank
@@ -371,6 +409,6 @@ impl PartitionFold {
         self.open_stored = false;
         let covered =
             self.config.rules.covered_range_is_closed && self.index.covers(&self.config.shape, rank);
-        self.open = (!covered).then(|| OpenRun::new(rank, self.config.shape));
+        self.open = (!covered).then(|| OpenRun::expecting(rank, self.config.shape, ids));
     }
 }

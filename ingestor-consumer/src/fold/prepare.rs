@@ -3,7 +3,7 @@
 //! Each pulse is reduced to an item here: its hashes, its amount, the slot of its hour, and the cells of listed runs that
 //! may hold its id. Nothing is decided yet but what the pulse's bytes and the floor decide alone.
 
-use pulso_domain::fingerprint::{IdHash, PayloadHash};
+use pulso_domain::fingerprint::{IdHash, PayloadHash, untagged_payload_hash};
 use pulso_domain::partitioner::partition_of;
 use pulso_domain::position::Rank;
 use pulso_domain::pulse::{Pulse, check};
@@ -12,7 +12,7 @@ use pulso_domain::reason::Reason;
 use pulso_domain::time::Instant;
 use pulso_domain::usage::UsageRow;
 use pulso_platform::log::LogRecord;
-use pulso_proto::plain::{self, PlainPulse};
+use pulso_proto::plain::{self, PlainFields};
 use pulso_proto::{v1, walk};
 
 use super::halt::Halt;
@@ -162,19 +162,19 @@ impl PartitionFold {
         }
     }
 
-    /// A plain pulse of a series that is known: it is good and in its partition, as the pulse was that made it known.
+    /// A plain pulse of a series that is known: it is good and in its partition, as the pulse was that made it known, when
+    /// what is its own is good.
     #[inline]
-    fn known_item(&self, bytes: &[u8]) -> Option<(Item, SeriesId)> {
-        let pulse = plain::read(bytes).filter(|pulse| pulse.tags == 0)?;
-        let PlainPulse { id, tenant_id, product_sku, use_unit, region, resource_id, .. } = pulse;
-        let series = self.rows.known_series([tenant_id, product_sku, use_unit, region])?;
-        let hash_key = &self.config.hash_key;
-        let texts = [product_sku, use_unit, region, resource_id];
+    fn known_item(&mut self, bytes: &[u8]) -> Option<(Item, SeriesId)> {
+        let fields = plain::split(bytes).filter(|fields| fields.tags == 0 && fields.names_are_plain())?;
+        let PlainFields { id, tenant_id, product_sku, use_unit, region, resource_id, .. } = fields;
+        let (series, hash) = self.rows.known_series([tenant_id, product_sku, use_unit, region])?;
+        let amount = Quantity::parse(fields.used_amount).ok()?;
         let item = Item {
-            id: hash_key.id_hash(tenant_id, id),
-            payload: hash_key.untagged_payload_hash(pulse.used_amount, texts),
-            amount: pulse.used_amount,
-            at: pulse.occurred_at,
+            id: self.identities.hash(tenant_id, id),
+            payload: untagged_payload_hash(hash, amount, resource_id),
+            amount,
+            at: fields.occurred_at,
             hour: 0,
             time: id_time(id),
             reason: None,
@@ -190,7 +190,7 @@ impl PartitionFold {
             return Err(Reason::Misrouted);
         }
         let item = Item {
-            id: self.config.hash_key.id_hash(pulse.tenant_id, pulse.id),
+            id: self.identities.hash(pulse.tenant_id.as_bytes(), pulse.id.as_bytes()),
             payload: self.config.hash_key.payload_hash(&pulse),
             amount: pulse.used_amount,
             at: pulse.occurred_at,

@@ -27,8 +27,12 @@ pub fn split<'a>(value: &'a [u8], parts: &mut RecordParts<'a>) -> Result<(), Mal
     if parts.format_version > RECORD_FORMAT {
         return Ok(());
     }
-    let mut fields = Fields::new(value);
-    while let Some((number, field)) = fields.next_field()? {
+    let mut rest = value;
+    loop {
+        rest = short_pulses(rest, &mut parts.pulses);
+        let mut fields = Fields::new(rest);
+        let Some((number, field)) = fields.next_field()? else { break };
+        rest = fields.rest();
         match (number, field) {
             (1, Value::Varint(_)) | (2, Value::Bytes(_)) => {}
             (3, Value::Bytes(bytes)) => {
@@ -43,6 +47,18 @@ pub fn split<'a>(value: &'a [u8], parts: &mut RecordParts<'a>) -> Result<(), Mal
     }
     let empty = parts.control.is_none() && parts.pulses.is_empty();
     if parts.format_version == 0 || empty { Err(Malformed) } else { Ok(()) }
+}
+
+/// Takes the pulses of less than 128 bytes that stand in a row: nearly all of a record. Gives what is behind them.
+#[inline]
+fn short_pulses<'a>(mut rest: &'a [u8], pulses: &mut Vec<&'a [u8]>) -> &'a [u8] {
+    // The key of field 4, of bytes, then a length of one byte.
+    while let [0x22, length @ ..0x80, behind @ ..] = rest {
+        let Some((pulse, after)) = behind.split_at_checked(usize::from(*length)) else { break };
+        pulses.push(pulse);
+        rest = after;
+    }
+    rest
 }
 
 fn format_version(value: &[u8]) -> Result<u32, Malformed> {

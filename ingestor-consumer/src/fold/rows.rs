@@ -6,6 +6,7 @@
 use std::hash::{BuildHasher, Hasher};
 
 use hashbrown::HashTable;
+use pulso_domain::fingerprint::HashKey;
 use pulso_domain::position::{Position, Rank};
 use pulso_domain::quantity::Quantity;
 use pulso_domain::time::Instant;
@@ -85,20 +86,14 @@ pub fn row_key<'a>((series, window): RowKeyRef<'a>) -> RowKey<'a> {
     RowKey { tenant_id, window, product_sku, use_unit, region }
 }
 
-impl Default for RowTable {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl RowTable {
-    /// An empty table.
+    /// An empty table of a store with this secret.
     #[must_use]
-    pub fn new() -> Self {
+    pub fn new(hash_key: HashKey) -> Self {
         // The order of nothing that is written depends on this hash; a fixed one keeps runs alike.
         let hasher = foldhash::fast::FixedState::with_seed(0x9e37_79b9);
         Self {
-            series: SeriesTable::new(hasher.clone()),
+            series: SeriesTable::new(hash_key),
             slots: Chunks::new(),
             slot_index: HashTable::new(),
             hasher,
@@ -161,11 +156,13 @@ impl RowTable {
         slot
     }
 
-    /// The series with these texts, if there is one: then they are good, since only good ones become a series.
+    /// The series with these texts, if there is one, and their [hash](HashKey::series_hash). Then they are good, since only
+    /// good ones become a series.
     #[must_use]
     #[inline]
-    pub fn known_series(&self, texts: SeriesTexts<'_>) -> Option<SeriesId> {
-        self.series.find(texts)
+    pub fn known_series(&self, texts: SeriesTexts<'_>) -> Option<(SeriesId, u64)> {
+        let (found, hash) = self.series.find(texts);
+        Some((found?, hash))
     }
 
     /// The series with this key, made when it is not there.
@@ -235,19 +232,18 @@ impl RowTable {
         }
     }
 
-    /// Counts one pulse into its hour, day and month: each row only if the record lies above the high-water rank that
-    /// it was loaded with. All three become dirty either way.
-    #[inline]
-    pub fn count(&mut self, hour: SlotId, amount: Quantity, at: Instant, position: Position) {
+    /// Counts the pulses of one record that lie in an hour into the hour, its day and its month: each row only if the
+    /// record lies above the high-water rank that it was loaded with. All three become dirty either way.
+    pub fn count(&mut self, hour: SlotId, pulses: &UsageRow) {
         let [day, month] = self.slots[hour].parents;
         for id in [hour, day, month] {
             let slot = &mut self.slots[id];
             debug_assert!(slot.known != Known::Nothing, "rows are supplied before a record is applied");
             match slot.known {
-                Known::Row if position.rank > slot.loaded_hwm => slot.row.add(amount, at, position),
+                Known::Row if pulses.hwm > slot.loaded_hwm => slot.row.merge(pulses),
                 Known::Row => {}
                 Known::Nothing | Known::Absent => {
-                    slot.row = UsageRow::first(amount, at, position).into();
+                    slot.row = (*pulses).into();
                     slot.known = Known::Row;
                 }
             }
@@ -303,7 +299,7 @@ impl RowTable {
     /// Forgets rows that are confirmed, were not touched in the last `keep_flushes`, and do not stand in `keep`. With
     /// `unconfirmed` it forgets rows that no store has yet: the simulator's mutant. Gives each old slot's new number.
     pub fn evict(&mut self, keep_flushes: u32, keep: &[SlotId], unconfirmed: bool) -> Vec<Option<SlotId>> {
-        let mut kept = Self { flush: self.flush, ..Self::new() };
+        let mut kept = Self { flush: self.flush, ..Self::new(self.series.hash_key()) };
         let mut numbers = vec![None; self.slots.len()];
         let mut wanted = vec![false; self.slots.len()];
         keep.iter().for_each(|slot| wanted[*slot as usize] = true);
@@ -356,7 +352,7 @@ mod tests {
 
     #[test]
     fn a_row_is_asked_for_until_the_store_has_answered() {
-        let mut table = RowTable::new();
+        let mut table = RowTable::new(HashKey::new([1; 16]));
         let series = table.series(KEY);
         for _ in 0..3 {
             let mut unknown = Vec::new();
@@ -379,13 +375,13 @@ mod tests {
         let series = table.series(KEY);
         let slot = table.hour_slot(series, at(hour), &mut unknown);
         unknown.into_iter().for_each(|slot| table.supply(slot, None));
-        table.count(slot, amount(2), at(hour), place);
+        table.count(slot, &UsageRow::first(amount(2), at(hour), place));
         slot
     }
 
     #[test]
     fn a_pulse_is_counted_into_its_hour_day_and_month() {
-        let mut table = RowTable::new();
+        let mut table = RowTable::new(HashKey::new([1; 16]));
         counted(&mut table, 0, position(0, 0));
         counted(&mut table, 1, position(0, 1));
         counted(&mut table, 24, position(1, 0));
@@ -409,22 +405,23 @@ mod tests {
 
     #[test]
     fn g04_a_record_at_or_below_the_loaded_rank_changes_nothing_but_is_written_again() {
-        let mut table = RowTable::new();
+        let mut table = RowTable::new(HashKey::new([1; 16]));
         let mut unknown = Vec::new();
         let series = table.series(KEY);
         let slot = table.hour_slot(series, at(0), &mut unknown);
         let stored = UsageRow::first(amount(10), at(0), position(5, 0));
         unknown.into_iter().for_each(|slot| table.supply(slot, Some(stored)));
-        table.count(slot, amount(1), at(0), position(5, 0));
+        table.count(slot, &UsageRow::first(amount(1), at(0), position(5, 0)));
         assert_eq!((table.row(slot).count, table.dirty_len()), (1, 3));
-        table.count(slot, amount(1), at(0), position(6, 0));
-        table.count(slot, amount(1), at(0), position(6, 1));
+        let mut both = UsageRow::first(amount(1), at(0), position(6, 0));
+        both.add(amount(1), at(0), position(6, 1));
+        table.count(slot, &both);
         assert_eq!(table.row(slot).count, 3, "both pulses of one record count");
     }
 
     #[test]
     fn only_confirmed_rows_are_evicted() {
-        let mut table = RowTable::new();
+        let mut table = RowTable::new(HashKey::new([1; 16]));
         counted(&mut table, 0, position(0, 0));
         let flushed = table.take_dirty();
         table.evict(0, &[], false);
@@ -440,7 +437,7 @@ mod tests {
 
     #[test]
     fn a_failed_flush_leaves_its_rows_dirty() {
-        let mut table = RowTable::new();
+        let mut table = RowTable::new(HashKey::new([1; 16]));
         counted(&mut table, 0, position(0, 0));
         let flushed = table.take_dirty();
         table.fail(&flushed);

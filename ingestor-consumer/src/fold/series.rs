@@ -3,9 +3,8 @@
 //!
 //! Only what passed every check of the fold becomes a series: whoever finds a pulse's texts here knows them to be good.
 
-use std::hash::{BuildHasher, Hasher};
-
 use hashbrown::HashTable;
+use pulso_domain::fingerprint::HashKey;
 
 use super::chunks::Chunks;
 use super::rows::SlotId;
@@ -57,25 +56,32 @@ pub(super) struct SeriesTable {
     series: Chunks<Series>,
     index: HashTable<SeriesId>,
     pages: Vec<String>,
-    hasher: foldhash::fast::FixedState,
+    /// Payload hashes begin with the hash of the series, so it is made once for both.
+    hash_key: HashKey,
 }
 
 impl SeriesTable {
-    pub(super) fn new(hasher: foldhash::fast::FixedState) -> Self {
-        Self { series: Chunks::new(), index: HashTable::new(), pages: Vec::new(), hasher }
+    pub(super) fn new(hash_key: HashKey) -> Self {
+        Self { series: Chunks::new(), index: HashTable::new(), pages: Vec::new(), hash_key }
     }
 
-    /// The series with these texts, if there is one.
+    pub(super) const fn hash_key(&self) -> HashKey {
+        self.hash_key
+    }
+
+    /// The series with these texts, if there is one, and their hash.
     #[inline]
-    pub(super) fn find(&self, texts: SeriesTexts<'_>) -> Option<SeriesId> {
+    pub(super) fn find(&self, texts: SeriesTexts<'_>) -> (Option<SeriesId>, u64) {
         let same = |id: &SeriesId| has(&self.pages, &self.series[*id], texts);
-        self.index.find(hash(&self.hasher, texts), same).copied()
+        let hash = self.hash_key.series_hash(texts);
+        (self.index.find(hash, same).copied(), hash)
     }
 
     /// The series with this key, made when it is not there.
     pub(super) fn intern(&mut self, key: SeriesKey<'_>) -> SeriesId {
         let texts = key.texts();
-        if let Some(id) = self.find(texts) {
+        let (found, hash) = self.find(texts);
+        if let Some(id) = found {
             return id;
         }
         let id = self.series.len() as SeriesId;
@@ -88,9 +94,9 @@ impl SeriesTable {
         self.pages[page].push_str(&whole);
         let lengths = texts.map(|text| text.len() as u8);
         self.series.push(Series { page: page as u32, from, lengths, latest: None });
-        let (series, pages, hasher) = (&self.series, &self.pages, &self.hasher);
-        let hash_of = |id: &SeriesId| hash(hasher, key_of(pages, &series[*id]).texts());
-        self.index.insert_unique(hash_of(&id), id, hash_of);
+        let (series, pages, hash_key) = (&self.series, &self.pages, self.hash_key);
+        let hash_of = |id: &SeriesId| hash_key.series_hash(key_of(pages, &series[*id]).texts());
+        self.index.insert_unique(hash, id, hash_of);
         id
     }
 
@@ -127,27 +133,36 @@ fn key_of<'a>(pages: &'a [String], series: &Series) -> SeriesKey<'a> {
 
 #[inline]
 fn has(pages: &[String], series: &Series, texts: SeriesTexts<'_>) -> bool {
-    let mut rest = &pages[series.page as usize].as_bytes()[usize::from(series.from)..];
-    for (text, length) in texts.into_iter().zip(series.lengths) {
-        let Some((own, behind)) = rest.split_at_checked(usize::from(length)) else { return false };
-        if own != text {
-            return false;
-        }
-        rest = behind;
+    let [tenant, sku, unit, region] = texts.map(<[u8]>::len);
+    let lengths = series.lengths.map(usize::from);
+    if lengths != [tenant, sku, unit, region] {
+        return false;
     }
-    true
+    let from = usize::from(series.from);
+    let own = &pages[series.page as usize].as_bytes()[from..from + tenant + sku + unit + region];
+    let (own_tenant, own) = own.split_at(tenant);
+    let (own_sku, own) = own.split_at(sku);
+    let (own_unit, own_region) = own.split_at(unit);
+    let [tenant, sku, unit, region] = texts;
+    is_same(own_tenant, tenant)
+        && is_same(own_sku, sku)
+        && is_same(own_unit, unit)
+        && is_same(own_region, region)
 }
 
+/// Whether two texts are equal. They nearly always are, and most are so short that two words hold them.
 #[inline]
-fn hash(hasher: &foldhash::fast::FixedState, texts: SeriesTexts<'_>) -> u64 {
-    let mut state = hasher.build_hasher();
-    for text in texts {
-        state.write(text);
+fn is_same(own: &[u8], text: &[u8]) -> bool {
+    if own.len() != text.len() {
+        return false;
     }
-    // Where one text ends and the next begins.
-    let [tenant, sku, unit, _] = texts.map(|text| text.len() as u64);
-    state.write_u64(tenant | sku << 16 | unit << 32);
-    state.finish()
+    match (own.first_chunk::<8>(), own.last_chunk::<8>(), text.first_chunk::<8>(), text.last_chunk::<8>()) {
+        (Some(own_first), Some(own_last), Some(first), Some(last)) if text.len() <= 16 => {
+            u64::from_le_bytes(*own_first) == u64::from_le_bytes(*first)
+                && u64::from_le_bytes(*own_last) == u64::from_le_bytes(*last)
+        }
+        _ => own == text,
+    }
 }
 
 #[cfg(test)]
@@ -156,7 +171,7 @@ mod tests {
 
     #[test]
     fn a_series_is_found_by_its_texts_alone_over_many_pages() {
-        let mut table = SeriesTable::new(foldhash::fast::FixedState::with_seed(1));
+        let mut table = SeriesTable::new(HashKey::new([1; 16]));
         let long = "r".repeat(64);
         let key = |tenant| SeriesKey { tenant_id: tenant, product_sku: "vm", use_unit: "h", region: &long };
         let tenants: Vec<String> = (0..3000).map(|number| format!("tenant-{number}")).collect();
@@ -166,9 +181,11 @@ mod tests {
         for (number, tenant) in (0..).zip(&tenants) {
             assert_eq!(table.intern(key(tenant)), number);
             assert_eq!(table.key(number), key(tenant));
-            assert_eq!(table.find(key(tenant).texts()), Some(number));
+            assert_eq!(table.find(key(tenant).texts()).0, Some(number));
         }
         assert!(table.pages.len() > 2);
-        assert_eq!(table.find([b"tenant-1v", b"m", b"h", long.as_bytes()]), None);
+        assert_eq!(table.find([b"tenant-1v", b"m", b"h", long.as_bytes()]).0, None);
+        assert_eq!(table.find([b"tenant-1", b"vm", b"h", &long.as_bytes()[1..]]).0, None);
+        assert_eq!(table.find([b"tenant-1", b"vm", b"h", long.replace('r', "s").as_bytes()]).0, None);
     }
 }

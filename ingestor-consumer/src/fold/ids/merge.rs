@@ -90,14 +90,14 @@ pub fn merge_cells(plan: &MergePlan, shape: &RunShape, prefix: u32, parts: &[Cel
             let end = rest.partition_point(|entry| shape.prefix(level, entry.id) <= below);
             let (cell_entries, behind) = rest.split_at(end);
             rest = behind;
-            (below, cell::encode(start, cell_entries))
+            (below, cell::encode(start, cell_entries.len(), cell_entries.iter().copied()))
         })
         .collect()
 }
 
-/// The filter over some cells of a run.
+/// The filter over some cells of a run, in their order.
 #[must_use]
-pub fn filter_of_cells(cells: &[Cell]) -> Option<Filter> {
+pub fn filter_of_cells(cells: &[Cell]) -> Filter {
     Filter::build(cells.iter().flat_map(Cell::entries).map(|entry| entry.id))
 }
 
@@ -165,8 +165,11 @@ mod tests {
                     .filter(|entry| entry.first.rank.as_u64() / 4 * 4 == start)
                     .copied()
                     .collect();
-                Cell::decode(Rank::from_u64(start), cell::encode(Rank::from_u64(start), &own))
-                    .expect("own encoding")
+                Cell::decode(
+                    Rank::from_u64(start),
+                    cell::encode(Rank::from_u64(start), own.len(), own.iter().copied()),
+                )
+                .expect("own encoding")
             };
             merged.extend(merge_cells(&plan, &SHAPE, prefix, &[part(0), part(4)]));
         }
@@ -179,7 +182,7 @@ mod tests {
         for entry in &entries {
             assert_eq!(cells[SHAPE.prefix(1, entry.id) as usize].find(entry.id), Some(*entry));
         }
-        let filter = filter_of_cells(&cells).expect("converges");
+        let filter = filter_of_cells(&cells);
         assert!(entries.iter().all(|entry| filter.may_hold(entry.id)));
     }
 

@@ -8,6 +8,7 @@ pub mod filter;
 pub mod list;
 pub mod merge;
 pub mod open;
+mod table;
 pub mod time;
 
 use pulso_domain::fingerprint::{IdHash, PayloadHash};
@@ -85,6 +86,20 @@ impl RunShape {
         if bits == 0 { 0 } else { (id.0 >> (128 - bits)) as u32 }
     }
 
+    /// The smallest id of a cell.
+    #[must_use]
+    pub const fn first_of(&self, level: u32, prefix: u32) -> IdHash {
+        let bits = self.prefix_bits(level);
+        IdHash(if bits == 0 { 0 } else { (prefix as u128) << (128 - bits) })
+    }
+
+    /// The largest id of a cell.
+    #[must_use]
+    pub const fn last_of(&self, level: u32, prefix: u32) -> IdHash {
+        let bits = self.prefix_bits(level);
+        IdHash(self.first_of(level, prefix).0 | if bits == 0 { u128::MAX } else { u128::MAX >> bits })
+    }
+
     /// How many filters a run has: one for each `2^cell_bits` cells, so that none covers more ids than a run of level 0.
     #[must_use]
     pub const fn filters(&self, level: u32) -> u32 {
@@ -111,6 +126,11 @@ mod tests {
         assert_eq!((shape.cells(0), shape.cells(1), shape.cells(2)), (16, 256, 4096));
         let id = IdHash(0xabcd << 112);
         assert_eq!((shape.prefix(0, id), shape.prefix(1, id), shape.prefix(2, id)), (0xa, 0xab, 0xabc));
+        for level in 0..3 {
+            let (first, last) = (shape.first_of(level, 0xa), shape.last_of(level, 0xa));
+            assert_eq!((shape.prefix(level, first), shape.prefix(level, last)), (0xa, 0xa));
+            assert_eq!(last.0.wrapping_add(1), shape.first_of(level, 0xb).0);
+        }
         assert_eq!((shape.filter_of(0, id), shape.filter_of(1, id), shape.filter_of(2, id)), (0, 0xa, 0xab));
     }
 }

@@ -1,56 +1,23 @@
 //! The id run that is still growing: the ids counted so far in the current range, and what of it is not stored yet.
 
-use std::hash::{BuildHasherDefault, Hasher};
-
 use bytes::Bytes;
-use hashbrown::HashMap;
 use pulso_domain::fingerprint::{IdHash, PayloadHash};
 use pulso_domain::position::{Position, Rank};
 
 use super::cell::{self, Cell};
+use super::table::{Place, Slot, SortedTable};
 use super::{IdEntry, RunShape};
 
 /// The cell number of a growing run's header: it exists as soon as the range has one folded record, also when no id was
 /// counted, so that a missing run is never taken for an empty one.
 pub const HEADER_PREFIX: u32 = u32::MAX;
 
-/// Takes the hash's own bits: `IdHash` is a keyed hash already.
-#[derive(Default, Clone, Copy)]
-pub struct IdHasher(u64);
-
-impl Hasher for IdHasher {
-    #[inline]
-    fn write_u128(&mut self, id: u128) {
-        self.0 = id as u64;
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
-        }
-    }
-
-    #[inline]
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
-
-/// Where an id was first counted, and what; as small as in the stored form, since a run is looked up for every pulse.
-#[derive(Clone, Copy, Debug)]
-struct Place {
-    /// The offset, relative to the run's start.
-    offset: u32,
-    index: u32,
-    payload: PayloadHash,
-}
-
 /// The ids counted so far in one range of level 0.
 #[derive(Clone, Debug)]
 pub struct OpenRun {
     start: Rank,
     shape: RunShape,
-    entries: HashMap<IdHash, Place, BuildHasherDefault<IdHasher>>,
+    entries: SortedTable,
     /// One bit for each cell that has entries which are not in a confirmed flush.
     dirty_cells: u64,
     /// The times of its ids after each record that changed them: so that whoever continues the run from a header of an
@@ -110,8 +77,14 @@ impl OpenRun {
     /// An empty run for the range that starts here.
     #[must_use]
     pub fn new(start: Rank, shape: RunShape) -> Self {
+        Self::expecting(start, shape, 0)
+    }
+
+    /// An empty run for the range that starts here, with room for so many ids: a range is mostly like the one before.
+    #[must_use]
+    pub fn expecting(start: Rank, shape: RunShape, ids: usize) -> Self {
         debug_assert!(shape.cells(0) <= 64, "one bit for each cell of a growing run");
-        Self { start, shape, entries: HashMap::default(), dirty_cells: 0, times: Vec::new() }
+        Self { start, shape, entries: SortedTable::with_capacity(ids), dirty_cells: 0, times: Vec::new() }
     }
 
     /// Continues a stored run from `next` on. Entries and times at or behind `next` come from an owner who was further;
@@ -120,7 +93,7 @@ impl OpenRun {
     pub fn resume(shape: RunShape, header: Header, cells: &[Cell], next: Position) -> Self {
         let mut run = Self::new(header.start, shape);
         let entries = cells.iter().flat_map(Cell::entries).filter(|entry| entry.first < next);
-        entries.for_each(|entry| run.insert(entry));
+        entries.for_each(|entry| run.resume_entry(entry));
         run.times = header.times;
         run.times.retain(|(rank, _)| *rank < next.rank);
         run
@@ -141,7 +114,7 @@ impl OpenRun {
     /// Whether it holds none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.entries.len() == 0
     }
 
     /// The times of its ids.
@@ -160,88 +133,85 @@ impl OpenRun {
     #[must_use]
     #[inline]
     pub fn find(&self, id: IdHash) -> Option<(Position, PayloadHash)> {
-        let place = self.entries.get(&id)?;
-        Some((self.position(*place), place.payload))
+        match self.entries.find(id) {
+            Place::Found(slot) => Some(self.first(self.entries.slot(slot))),
+            Place::Before(_) => None,
+        }
     }
 
-    /// Enters the first position of an id.
+    /// Enters the first position of an id, unless the id has one already: then that is given. Its time is to be
+    /// [noted](Self::note_times) before the run is stored.
     #[inline]
-    pub fn enter(&mut self, entry: IdEntry, time: Option<u64>) {
-        self.insert(entry);
-        self.dirty_cells |= 1 << self.shape.prefix(0, entry.id);
+    pub fn find_or_enter(&mut self, entry: IdEntry) -> Option<(Position, PayloadHash)> {
+        match self.entries.find(entry.id) {
+            Place::Found(slot) => Some(self.first(self.entries.slot(slot))),
+            Place::Before(slot) => {
+                self.insert(slot, entry);
+                self.dirty_cells |= 1 << self.shape.prefix(0, entry.id);
+                None
+            }
+        }
+    }
+
+    /// Notes the times of the ids that the record of this rank entered.
+    pub fn note_times(&mut self, rank: Rank, times: &IdTimes) {
         let before = self.times();
         let mut after = before;
-        after.add(time);
+        after.merge(times);
         if after == before {
             return;
         }
         match self.times.last_mut() {
-            Some((rank, times)) if *rank == entry.first.rank => *times = after,
-            _ => self.times.push((entry.first.rank, after)),
+            Some((last, times)) if *last == rank => *times = after,
+            _ => self.times.push((rank, after)),
+        }
+    }
+
+    fn resume_entry(&mut self, entry: IdEntry) {
+        if let Place::Before(slot) = self.entries.find(entry.id) {
+            self.insert(slot, entry);
         }
     }
 
     #[inline]
-    fn insert(&mut self, entry: IdEntry) {
-        let IdEntry { id, first, payload } = entry;
+    fn insert(&mut self, before: usize, IdEntry { id, first, payload }: IdEntry) {
         let offset = (first.rank.as_u64() - self.start.as_u64()) as u32;
-        self.entries.insert(id, Place { offset, index: first.index, payload });
+        self.entries.insert(before, Slot { id, payload, offset, index: first.index });
     }
 
     #[inline]
-    const fn position(&self, place: Place) -> Position {
-        Position::new(Rank::from_u64(self.start.as_u64() + place.offset as u64), place.index)
+    const fn first(&self, slot: &Slot) -> (Position, PayloadHash) {
+        let rank = Rank::from_u64(self.start.as_u64() + slot.offset as u64);
+        (Position::new(rank, slot.index), slot.payload)
     }
 
-    /// All entries, sorted by id.
-    ///
-    /// Ids are hashes, so they are spread evenly: put in order by their first bits, hardly any is far from its place.
+    /// The ids, in order.
+    pub fn ids(&self) -> impl Iterator<Item = IdHash> {
+        self.entries.iter().map(|slot| slot.id)
+    }
+
+    /// All entries, in order of their ids.
+    pub fn entries(&self) -> impl Iterator<Item = IdEntry> {
+        self.entries.iter().map(|slot| self.entry(slot))
+    }
+
+    #[inline]
+    fn entry(&self, slot: &Slot) -> IdEntry {
+        let (first, payload) = self.first(slot);
+        IdEntry { id: slot.id, first, payload }
+    }
+
+    /// The cells that changed since the last confirmed flush (all of them with `all`), each with its prefix.
     #[must_use]
-    pub fn sorted(&self) -> Vec<IdEntry> {
-        let entry = |(id, place): (&IdHash, &Place)| IdEntry {
-            id: *id,
-            first: self.position(*place),
-            payload: place.payload,
+    pub fn changed_cells(&self, all: bool) -> Vec<(u32, Bytes)> {
+        let about = self.len() / self.shape.cells(0) as usize;
+        let cells = 0..self.shape.cells(0);
+        let changed = cells.filter(|prefix| all || self.dirty_cells >> prefix & 1 == 1);
+        let encode = |prefix| {
+            let entries = self.entries.range(self.shape.first_of(0, prefix)..=self.shape.last_of(0, prefix));
+            (prefix, cell::encode(self.start, about, entries.map(|slot| self.entry(slot))))
         };
-        let Some(any) = self.entries.iter().next().map(entry) else { return Vec::new() };
-        let bits = self.entries.len().ilog2().max(1);
-        let bucket = |id: IdHash| (id.0 >> (128 - bits)) as usize;
-        let mut ends = vec![0_u32; 1 << bits];
-        self.entries.keys().for_each(|id| ends[bucket(*id)] += 1);
-        let mut end = 0;
-        for count in &mut ends {
-            // Becomes where the bucket begins; it moves to its end as entries come in.
-            end += std::mem::replace(count, end);
-        }
-        let mut sorted = vec![any; self.entries.len()];
-        for found in &self.entries {
-            let end = &mut ends[bucket(*found.0)];
-            sorted[*end as usize] = entry(found);
-            *end += 1;
-        }
-        let mut begins = 0;
-        for end in ends {
-            sorted[begins..end as usize].sort_unstable_by_key(|entry| entry.id);
-            begins = end as usize;
-        }
-        sorted
-    }
-
-    /// The cells that changed since the last confirmed flush (all of them with `all`), each with its prefix, made of the
-    /// [sorted](Self::sorted) entries.
-    #[must_use]
-    pub fn changed_cells(&self, sorted: &[IdEntry], all: bool) -> Vec<(u32, Bytes)> {
-        let mut encoded = Vec::new();
-        let mut rest = sorted;
-        for prefix in 0..self.shape.cells(0) {
-            let end = rest.partition_point(|entry| self.shape.prefix(0, entry.id) <= prefix);
-            let (entries, behind) = rest.split_at(end);
-            rest = behind;
-            if all || self.dirty_cells >> prefix & 1 == 1 {
-                encoded.push((prefix, cell::encode(self.start, entries)));
-            }
-        }
-        encoded
+        changed.map(encode).collect()
     }
 
     /// Says that what [`OpenRun::changed_cells`] gave is about to be stored; returns what was changed, for a failure.
@@ -308,16 +278,32 @@ mod tests {
         IdEntry { id: IdHash(id << 120 | id), first, payload: PayloadHash(7) }
     }
 
+    fn enter(run: &mut OpenRun, entry: IdEntry, time: Option<u64>) {
+        assert_eq!(run.find_or_enter(entry), None);
+        let mut times = IdTimes::default();
+        times.add(time);
+        run.note_times(entry.first.rank, &times);
+    }
+
+    #[test]
+    fn an_id_keeps_the_position_it_was_entered_with() {
+        let mut run = OpenRun::new(Rank::new(1, 0).expect("small"), RunShape::FORMAT);
+        enter(&mut run, entry(7, 3), None);
+        let first = (entry(7, 3).first, PayloadHash(7));
+        assert_eq!(run.find_or_enter(entry(7, 5)), Some(first));
+        assert_eq!((run.find(entry(7, 0).id), run.len()), (Some(first), 1));
+    }
+
     #[test]
     fn a_stored_run_is_continued_without_what_lies_ahead() {
         let shape = RunShape::FORMAT;
         let start = Rank::new(1, 128).expect("small");
         let mut run = OpenRun::new(start, shape);
         for (id, offset) in [(1, 128), (2, 129), (3, 140)] {
-            run.enter(entry(id, offset), Some(offset));
+            enter(&mut run, entry(id, offset), Some(offset));
         }
         let cells: Vec<_> = run
-            .changed_cells(&run.sorted(), false)
+            .changed_cells(false)
             .into_iter()
             .map(|(_, bytes)| Cell::decode(start, bytes).expect("own encoding"))
             .collect();
@@ -334,27 +320,11 @@ mod tests {
     #[test]
     fn only_changed_cells_are_written_again() {
         let mut run = OpenRun::new(Rank::new(1, 0).expect("small"), RunShape::FORMAT);
-        run.enter(entry(0x10, 1), None);
+        enter(&mut run, entry(0x10, 1), None);
         let changed = run.take_changed();
-        assert!(run.changed_cells(&run.sorted(), false).is_empty());
+        assert!(run.changed_cells(false).is_empty());
         run.restore_changed(changed);
-        assert_eq!(run.changed_cells(&run.sorted(), false).len(), 1);
-        assert_eq!(run.changed_cells(&run.sorted(), true).len(), 16);
-    }
-
-    #[test]
-    fn entries_are_sorted_however_many_and_however_uneven() {
-        for count in [0_u64, 1, 2, 3, 100, 1000] {
-            let mut run = OpenRun::new(Rank::new(1, 0).expect("small"), RunShape::FORMAT);
-            let mut wanted = Vec::new();
-            for number in 0..count {
-                let id = IdHash(u128::from(number.wrapping_mul(0x9e37_79b9_7f4a_7c15)) << (number % 2 * 64));
-                let first = Position::new(Rank::new(1, number % 128).expect("small"), number as u32);
-                wanted.push(IdEntry { id, first, payload: PayloadHash(number) });
-                run.enter(wanted[number as usize], None);
-            }
-            wanted.sort_unstable_by_key(|entry| entry.id);
-            assert_eq!(run.sorted(), wanted);
-        }
+        assert_eq!(run.changed_cells(false).len(), 1);
+        assert_eq!(run.changed_cells(true).len(), 16);
     }
 }

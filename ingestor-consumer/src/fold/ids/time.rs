@@ -17,30 +17,36 @@ pub fn id_time(id: &(impl AsRef<[u8]> + ?Sized)) -> Option<u64> {
 /// RFC 9562, section 5.7: 48 bits of Unix milliseconds lead, the version digit is 7.
 #[inline]
 fn uuid_v7_time(bytes: &[u8]) -> Option<u64> {
-    if bytes[8] != b'-' || bytes[13] != b'-' || bytes[14] != b'7' {
+    // "tttttttt" and "-tttt-7v".
+    let ([high, low, ..], _) = bytes.as_chunks::<8>() else { return None };
+    let (high, low) = (u64::from_le_bytes(*high), u64::from_le_bytes(*low));
+    if low & 0x00ff_ff00_0000_00ff != 0x0037_2d00_0000_002d {
         return None;
     }
-    let (mut time, mut is_hex) = (0_u64, true);
-    for place in [0, 1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12] {
-        let digit = HEX[usize::from(bytes[place])];
-        is_hex &= digit > 0;
-        time = time << 4 | u64::from(digit.wrapping_sub(1) & 0xf);
-    }
-    is_hex.then_some(time)
+    // The four digits, and four zeros behind them.
+    let (high, low) = (hex_digits(high)?, hex_digits(low >> 8 & 0xffff_ffff | 0x3030_3030_0000_0000)?);
+    Some(u64::from(high) << 16 | u64::from(low >> 16))
 }
 
-/// Value + 1 of each hexadecimal digit, 0 for other bytes: one load instead of three comparisons.
-const HEX: [u8; 256] = {
-    let mut table = [0; 256];
-    let mut digit = 0;
-    while digit < 16 {
-        let digits: &[u8; 16] = b"0123456789abcdef";
-        table[digits[digit] as usize] = digit as u8 + 1;
-        table[digits[digit].to_ascii_uppercase() as usize] = digit as u8 + 1;
-        digit += 1;
+/// The number that eight hexadecimal digits are, the first byte first; `None` when one is none.
+#[inline]
+fn hex_digits(word: u64) -> Option<u32> {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGHS: u64 = ONES << 7;
+    // The high bit of each byte that is at least `limit`; all bytes are below 128, so that none borrows from the next.
+    let at_least = |word: u64, limit: u64| ((word | HIGHS) - limit * ONES) & HIGHS;
+    let lower = word | (0x20 * ONES);
+    let digits = at_least(word, u64::from(b'0')) & !at_least(word, u64::from(b'9') + 1);
+    let letters = at_least(lower, u64::from(b'a')) & !at_least(lower, u64::from(b'f') + 1);
+    if word & HIGHS != 0 || digits | letters != HIGHS {
+        return None;
     }
-    table
-};
+    let nibbles = (word & (0x0f * ONES)) + (letters >> 7) * 9;
+    // Pairs of nibbles, then of bytes, then of halves; the first is the most significant.
+    let bytes = (nibbles << 4 | nibbles >> 8) & 0x00ff_00ff_00ff_00ff;
+    let halves = (bytes | bytes >> 8) & 0x0000_ffff_0000_ffff;
+    Some(((halves | halves >> 16) as u32).swap_bytes())
+}
 
 /// The ULID specification: 10 characters of Crockford's base 32 are 48 bits of Unix milliseconds.
 fn ulid_time(bytes: &[u8]) -> Option<u64> {
@@ -65,6 +71,21 @@ mod tests {
         assert_eq!(id_time("017f22e2-79b0-7cc3-98c4-dc0c0c07398f"), Some(0x017f_22e2_79b0));
         // The example of the ULID specification.
         assert_eq!(id_time("01ARZ3NDEKTSV4RRFFQ69G5FAV"), Some(1_469_922_850_259));
+    }
+
+    #[test]
+    fn hexadecimal_digits_are_read_as_the_standard_library_does() {
+        let mut word = *b"0123aF9e";
+        for place in 0..8 {
+            for byte in 0..=255 {
+                word[place] = byte;
+                let digits = word.iter().all(u8::is_ascii_hexdigit);
+                let read = std::str::from_utf8(&word).ok().filter(|_| digits);
+                let expected = read.and_then(|text| u32::from_str_radix(text, 16).ok());
+                assert_eq!(hex_digits(u64::from_le_bytes(word)), expected, "{word:?}");
+            }
+            word[place] = b'0' + place as u8;
+        }
     }
 
     #[test]

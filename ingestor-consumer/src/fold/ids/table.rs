@@ -1,0 +1,208 @@
+//! A growing run's entries, always in order of their ids: a hash table whose slots are the ids' own first bits.
+//!
+//! Ids are keyed hashes, spread evenly. Each belongs into the slot that its first bits name, the next ones are taken by
+//! whoever comes after it in order, so whoever reads the slots one after the other reads the ids sorted: nothing is ever
+//! sorted for a flush. At most two of three slots are taken, so that hardly any entry is far from its slot.
+
+use std::ops::RangeInclusive;
+
+use pulso_domain::fingerprint::{IdHash, PayloadHash};
+
+/// The smallest table's slots, as bits.
+const BITS_MIN: u32 = 6;
+/// Slots behind the last one that first bits can name, for what does not fit any more at the end. More than hashes ever
+/// need; a table that runs out of them gets as many again.
+const SPARE_SLOTS: usize = 64;
+/// The index that marks a free slot: no record holds so many pulses.
+const FREE: u32 = u32::MAX;
+
+/// An entry as it lies in a slot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Slot {
+    pub(super) id: IdHash,
+    pub(super) payload: PayloadHash,
+    /// The offset, relative to the run's start.
+    pub(super) offset: u32,
+    pub(super) index: u32,
+}
+
+impl Slot {
+    const FREE: Self = Self { id: IdHash(0), payload: PayloadHash(0), offset: 0, index: FREE };
+
+    #[inline]
+    const fn is_free(&self) -> bool {
+        self.index == FREE
+    }
+}
+
+/// Entries in order of their ids.
+#[derive(Clone, Debug)]
+pub(super) struct SortedTable {
+    slots: Vec<Slot>,
+    bits: u32,
+    len: usize,
+}
+
+/// Where an id stands, or would.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Place {
+    /// In this slot.
+    Found(usize),
+    /// Not there; it belongs right before what is in this slot.
+    Before(usize),
+}
+
+impl SortedTable {
+    /// An empty table with room for so many entries.
+    pub(super) fn with_capacity(entries: usize) -> Self {
+        let bits = (entries + entries / 2).next_power_of_two().ilog2().max(BITS_MIN);
+        Self { slots: Self::free_slots(bits), bits, len: 0 }
+    }
+
+    fn free_slots(bits: u32) -> Vec<Slot> {
+        vec![Slot::FREE; (1 << bits) + SPARE_SLOTS]
+    }
+
+    /// How many entries it holds.
+    pub(super) const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// All entries in order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Slot> {
+        self.slots.iter().filter(|slot| !slot.is_free())
+    }
+
+    /// The entries of a range of ids, in order.
+    pub(super) fn range(&self, ids: RangeInclusive<IdHash>) -> impl Iterator<Item = &Slot> {
+        let (Place::Found(from) | Place::Before(from)) = self.find(*ids.start());
+        let last = *ids.end();
+        let taken = self.slots[from..].iter().filter(|slot| !slot.is_free());
+        taken.take_while(move |slot| slot.id <= last)
+    }
+
+    /// The entry in a slot.
+    #[inline]
+    pub(super) fn slot(&self, slot: usize) -> &Slot {
+        &self.slots[slot]
+    }
+
+    /// Looks an id up.
+    #[inline]
+    pub(super) fn find(&self, id: IdHash) -> Place {
+        let first = (id.0 >> (128 - self.bits)) as usize;
+        let mut place = first;
+        // The last slot is always free, so the end of the slots is never reached.
+        for slot in &self.slots[first..] {
+            if slot.is_free() || slot.id > id {
+                return Place::Before(place);
+            }
+            if slot.id == id {
+                return Place::Found(place);
+            }
+            place += 1;
+        }
+        Place::Before(place)
+    }
+
+    /// Puts an entry where [`SortedTable::find`] said that it belongs.
+    #[inline]
+    pub(super) fn insert(&mut self, before: usize, entry: Slot) {
+        debug_assert!(!entry.is_free(), "a record holds fewer pulses");
+        self.put(before, entry);
+        self.len += 1;
+        if self.len * 3 > 2 << self.bits {
+            self.grow();
+        }
+        self.keep_last_free();
+    }
+
+    #[inline]
+    fn keep_last_free(&mut self) {
+        if self.slots.last().is_none_or(|slot| !slot.is_free()) {
+            self.slots.resize(self.slots.len() + SPARE_SLOTS, Slot::FREE);
+        }
+    }
+
+    #[inline]
+    fn put(&mut self, before: usize, mut entry: Slot) {
+        // Whoever stands there makes room, up to the next free slot.
+        for slot in &mut self.slots[before..] {
+            let moved = std::mem::replace(slot, entry);
+            if moved.is_free() {
+                return;
+            }
+            entry = moved;
+        }
+    }
+
+    #[cold]
+    fn grow(&mut self) {
+        self.bits += 1;
+        let smaller = std::mem::replace(&mut self.slots, Self::free_slots(self.bits));
+        let mut end = 0;
+        for entry in smaller.into_iter().filter(|slot| !slot.is_free()) {
+            // In order they come, so each stands in its own slot or right behind the one before.
+            let place = end.max((entry.id.0 >> (128 - self.bits)) as usize);
+            if place >= self.slots.len() {
+                self.slots.resize(place + 1, Slot::FREE);
+            }
+            self.slots[place] = entry;
+            end = place + 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn entry(id: u128, index: u32) -> Slot {
+        Slot { id: IdHash(id), payload: PayloadHash(id as u64), offset: index, index }
+    }
+
+    /// Enters them all, the first of each id; the table must be the ordered map at the end.
+    fn check(ids: &[u128], capacity: usize) {
+        let mut table = SortedTable::with_capacity(capacity);
+        let mut map = BTreeMap::new();
+        for (index, id) in (0..).zip(ids) {
+            match table.find(IdHash(*id)) {
+                Place::Found(slot) => assert_eq!(table.slot(slot), &map[id]),
+                Place::Before(slot) => {
+                    assert!(!map.contains_key(id));
+                    table.insert(slot, entry(*id, index));
+                    map.insert(*id, entry(*id, index));
+                }
+            }
+        }
+        assert_eq!(table.len(), map.len());
+        assert!(table.iter().eq(map.values()));
+        let (from, to) = (1 << 90, u128::MAX - 50);
+        assert!(table.range(IdHash(from)..=IdHash(to)).eq(map.range(from..=to).map(|(_, entry)| entry)));
+        for id in ids {
+            assert!(matches!(table.find(IdHash(*id)), Place::Found(slot) if table.slot(slot).id.0 == *id));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_table_is_an_ordered_map_also_for_ids_that_are_no_hashes(
+            spread in prop::collection::vec(any::<u128>(), 0..300),
+            low in prop::collection::vec(0_u128..100, 0..150),
+            high in prop::collection::vec((0_u128..100).prop_map(|id| u128::MAX - id), 0..150),
+            capacity in 0_usize..200,
+        ) {
+            check(&[spread, low, high].concat(), capacity);
+        }
+    }
+
+    #[test]
+    fn many_hashes_are_kept_in_order() {
+        let spread = |number: u128| number.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+        check(&(0..20_000).map(spread).collect::<Vec<_>>(), 0);
+    }
+}
