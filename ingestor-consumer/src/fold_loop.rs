@@ -87,6 +87,7 @@ impl<'a> FoldLoop<'a> {
                 continue;
             };
             self.fold_record(place, record, shutdown);
+            self.list_complete_runs(record.partition);
             let waiting = self.partitions.iter().map(|one| one.worker.fold().waiting());
             let (rows, ids) = waiting.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
             let archived: usize = self.partitions.iter().map(|one| one.worker.archive_bytes()).sum();
@@ -114,6 +115,14 @@ impl<'a> FoldLoop<'a> {
                     return;
                 }
             }
+        }
+    }
+
+    /// Complete runs go ahead of the flush. What does not succeed here comes with the flush, which insists.
+    fn list_complete_runs(&mut self, partition: u32) {
+        let Some(folding) = self.partitions.iter_mut().find(|one| one.partition == partition) else { return };
+        if let Err(stop) = folding.worker.list_complete_runs() {
+            tracing::debug!(partition, %stop, "complete id runs are written with the next flush");
         }
     }
 

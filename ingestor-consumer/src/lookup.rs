@@ -23,14 +23,17 @@ pub fn find_id(
     partition: u32,
     id: (&str, IdHash),
 ) -> Result<Option<IdEntry>, Stop> {
-    if let Some(entry) = find_open(store, shape, partition, id.1)? {
+    let Some(state) = load_state(store, partition)? else { return Ok(None) };
+    let rank = state.rank();
+    if let Some(entry) = find_open(store, shape, (partition, rank), id.1)? {
         return Ok(Some(entry));
     }
     // A run may be merged and removed while it is looked at: then the list has changed, and is read again.
     for _ in 0..LISTED_MAX {
         let (list, version) = runs::load_list(store, partition)?;
         if let Some(found) = find_listed(store, shape, (partition, &list), id)? {
-            return Ok(found);
+            // A complete run is listed ahead of the progress; what lies behind that is not folded yet.
+            return Ok(found.filter(|entry| entry.first.rank < rank));
         }
         if runs::load_list(store, partition)?.1 == version {
             break;
@@ -72,11 +75,10 @@ fn find_listed(
 fn find_open(
     store: &dyn Store,
     shape: &RunShape,
-    partition: u32,
+    (partition, progress): (u32, Rank),
     hash: IdHash,
 ) -> Result<Option<IdEntry>, Stop> {
-    let Some(state) = load_state(store, partition)? else { return Ok(None) };
-    let start = shape.range_start(state.rank(), 0);
+    let start = shape.range_start(progress, 0);
     let name = keys::run_partition(partition, 0, start);
     if runs::load_header(store, &name, start)?.is_none() {
         return Ok(None);
@@ -84,7 +86,7 @@ fn find_open(
     let prefix = shape.prefix(0, hash);
     let cells = runs::load_cells(store, &name, start, prefix..prefix + 1)?;
     let entry = cells.into_iter().flatten().find_map(|cell| cell.find(hash));
-    Ok(entry.filter(|entry| entry.first.rank < state.rank()))
+    Ok(entry.filter(|entry| entry.first.rank < progress))
 }
 
 /// The stored progress of a partition; `None` before its first checkpoint.

@@ -85,7 +85,7 @@ fn load_filters(
                 let cells =
                     load_cells(store, &name, Rank::from_u64(run.start), first..first + shape.cells(0))?;
                 let cells: Option<Vec<Cell>> = cells.into_iter().collect();
-                cells.and_then(|cells| merge::filter_of_cells(&cells))
+                cells.map(|cells| merge::filter_of_cells(&cells))
             }
         };
         let Some(filter) = filter else { return Ok(None) };
@@ -177,9 +177,8 @@ fn write_merged(store: &dyn Store, partition: u32, shape: &RunShape, plan: &Merg
         let cells: Vec<Cell> =
             merged.iter().filter_map(|(_, bytes)| Cell::decode(start, bytes.clone())).collect();
         let mut flush = Flush::default();
-        if let Some(built) = merge::filter_of_cells(&cells) {
-            flush.cells.push((keys::run_filter(&name, filter), StoreCell { version, value: built.encode() }));
-        }
+        let built = merge::filter_of_cells(&cells).encode();
+        flush.cells.push((keys::run_filter(&name, filter), StoreCell { version, value: built }));
         for (prefix, value) in merged {
             flush.cells.push((keys::run_cell(&name, prefix), StoreCell { version, value }));
         }

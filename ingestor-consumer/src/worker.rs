@@ -229,7 +229,32 @@ impl PartitionWorker {
                 }
             }
         }
-        Err(Stop::Retry("the list of id runs keeps changing".to_owned()))
+        Err(lost())
+    }
+
+    /// Writes and lists the runs that are complete, ahead of the next flush.
+    ///
+    /// # Errors
+    /// A retry leaves them to the next flush.
+    pub fn list_complete_runs(&mut self) -> Result<(), Stop> {
+        for _ in 0..LOST_MAX {
+            let Some((flush, listing)) = self.fold.listing() else { return Ok(()) };
+            match self.store.flush(flush) {
+                Ok(Flushed::Done) => {
+                    self.fold.confirm_listing(listing);
+                    return Ok(());
+                }
+                Ok(Flushed::Lost(_)) => {
+                    self.fold.fail_listing();
+                    self.relist()?;
+                }
+                Err(error) => {
+                    self.fold.fail_listing();
+                    return Err(error.into());
+                }
+            }
+        }
+        Err(lost())
     }
 
     /// Makes a flush durable. With a hand-off: rows and runs first, then what they changed is handed over, then the progress,
@@ -295,6 +320,10 @@ impl PartitionWorker {
         }
         Ok(())
     }
+}
+
+fn lost() -> Stop {
+    Stop::Retry("the list of id runs keeps changing".to_owned())
 }
 
 fn unreadable(what: &str) -> Halt {

@@ -442,6 +442,10 @@ impl World {
                 break;
             }
             worker.fold_record(record)?;
+            // Whoever folds may list what is complete at once, or leave it to the flush.
+            if self.store().dice.chance(500) {
+                worker.list_complete_runs()?;
+            }
         }
         Ok(Turn::GoesOn)
     }

@@ -21,7 +21,7 @@ use crate::child::say;
 use crate::records;
 
 /// Records between two flushes: about what the pipeline folds in the second between two of its own.
-const FLUSH_RECORDS: usize = 512;
+const FLUSH_RECORDS: usize = 2048;
 
 /// Arguments of [`fold`].
 #[derive(clap::Args, Debug)]
@@ -68,6 +68,7 @@ fn fold_all(log: &dyn Log, store: &Arc<dyn Store>) -> anyhow::Result<()> {
         for record in &records {
             let worker = workers.get_mut(record.partition as usize).context("a partition")?;
             worker.fold_record(record).map_err(|stop| anyhow::anyhow!("{stop}"))?;
+            worker.list_complete_runs().map_err(|stop| anyhow::anyhow!("{stop}"))?;
             waiting += 1;
         }
         if drained || waiting >= FLUSH_RECORDS {

@@ -2,6 +2,7 @@
 
 pub mod bill;
 pub mod consume;
+pub mod fill;
 pub mod fold;
 pub mod memory;
 pub mod restart;
@@ -16,6 +17,8 @@ pub enum Role {
     Ingest(serve::IngestArgs),
     /// Serves the same calls with tonic and prost alone, and stores nothing.
     Echo,
+    /// Fills a log.
+    Fill(fill::FillArgs),
     /// Folds a log into a new store.
     Consume(consume::ConsumeArgs),
     /// Folds a log into a new store on one thread.
@@ -41,6 +44,7 @@ impl Role {
         match self {
             Self::Ingest(args) => serve::ingest(&args),
             Self::Echo => serve::echo(),
+            Self::Fill(args) => fill::fill(&args),
             Self::Consume(args) => consume::consume(&args),
             Self::Fold(args) => fold::fold(&args),
             Self::Run(args) => restart::run(&args),
