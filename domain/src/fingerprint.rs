@@ -45,7 +45,8 @@ impl HashKey {
     #[inline]
     pub fn series_hash(&self, texts: [&[u8]; 4]) -> u64 {
         // Each text is hashed with all before it as the seed, so that none can lend bytes to its neighbour.
-        texts.into_iter().fold(self.seed(), text_hash)
+        let hash = texts.into_iter().fold(self.seed(), text_hash);
+        mix(hash ^ MULTIPLIERS[2], MULTIPLIERS[1])
     }
 
     /// The hash of a payload. `occurred_at` alone is left out, so that a re-stamped retry is a duplicate.
@@ -87,20 +88,30 @@ pub fn untagged_payload_hash(series: u64, used_amount: Quantity, resource_id: &[
     PayloadHash(if resource_id.is_empty() { amount } else { text_hash(amount, resource_id) })
 }
 
-/// The hash of a text under a secret seed: eight bytes at a time are multiplied into 128 bits, and both halves folded into
-/// one, as the `wyhash` family does (<https://github.com/wangyi-fudan/wyhash>). Pulses have many short texts, and a
+/// The hash of a text under a secret seed: sixteen bytes at a time are multiplied into 128 bits, and both halves folded
+/// into one, as the `wyhash` family does (<https://github.com/wangyi-fudan/wyhash>). Pulses have many short texts, and a
 /// general hash spends most of its time on finding out that they are short. Stored: it must never change.
 #[inline]
 fn text_hash(seed: u64, text: &[u8]) -> u64 {
-    let begin = seed ^ (text.len() as u64).wrapping_mul(MULTIPLIERS[0]);
-    let Some(last) = text.last_chunk::<8>() else { return mix(begin ^ short_word(text), MULTIPLIERS[1]) };
-    let mut hash = begin;
-    // The last eight bytes overlap those before, so that no text needs a loop over bytes.
-    let words = text[..text.len() - 1].as_chunks::<8>().0;
-    for word in words {
-        hash = mix(hash ^ u64::from_le_bytes(*word), MULTIPLIERS[0]);
+    let begin = seed ^ text.len() as u64;
+    match (text.first_chunk(), text.last_chunk()) {
+        (Some(first), Some(last)) if text.len() <= 16 => {
+            mix(u64::from_le_bytes(*first) ^ MULTIPLIERS[0], u64::from_le_bytes(*last) ^ begin)
+        }
+        (Some(_), Some(_)) => long_text_hash(begin, text),
+        _ => mix(short_word(text) ^ MULTIPLIERS[0], begin),
     }
-    mix(hash ^ u64::from_le_bytes(*last), MULTIPLIERS[1])
+}
+
+/// The same for more than sixteen bytes; the last sixteen overlap those before.
+fn long_text_hash(begin: u64, text: &[u8]) -> u64 {
+    let mut hash = begin;
+    let pairs = text[..text.len() - 1].as_chunks::<16>().0;
+    for pair in pairs.iter().chain(text.last_chunk()) {
+        let pair = u128::from_le_bytes(*pair);
+        hash = mix(pair as u64 ^ MULTIPLIERS[0], (pair >> 64) as u64 ^ hash);
+    }
+    hash
 }
 
 /// Fewer than eight bytes as one word.
