@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
@@ -19,6 +19,8 @@ pub enum Under {
     Core(u32),
     /// callgrind, which counts its instructions into this file.
     Callgrind(PathBuf),
+    /// The same, but only what is within these functions, named as callgrind's `--toggle-collect` wants them.
+    CallgrindWithin(PathBuf, &'static [&'static str]),
 }
 
 /// What a server says when it can serve.
@@ -33,6 +35,15 @@ pub struct Ready {
 pub struct Used {
     /// Its CPU time so far.
     pub cpu_nanos: u64,
+}
+
+fn callgrind(counts: &Path, functions: &[&str], program: PathBuf) -> Command {
+    let mut command = Command::new("valgrind");
+    let mut out = OsString::from("--callgrind-out-file=");
+    out.push(counts);
+    command.args(["--quiet", "--tool=callgrind"]).arg(out);
+    command.args(functions.iter().map(|function| format!("--toggle-collect={function}"))).arg(program);
+    command
 }
 
 /// A running child.
@@ -56,13 +67,8 @@ impl Running {
                 command.arg("-c").arg(core.to_string()).arg(own);
                 command
             }
-            Under::Callgrind(file) => {
-                let mut command = Command::new("valgrind");
-                let mut out = OsString::from("--callgrind-out-file=");
-                out.push(file);
-                command.args(["--quiet", "--tool=callgrind"]).arg(out).arg(own);
-                command
-            }
+            Under::Callgrind(file) => callgrind(file, &[], own),
+            Under::CallgrindWithin(file, functions) => callgrind(file, functions, own),
         };
         Self::spawn(command.arg("role").args(role), under)
     }

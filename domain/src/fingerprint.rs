@@ -7,6 +7,7 @@ use siphasher::sip128::{Hasher128, SipHasher13};
 use crate::pulse::Pulse;
 use crate::quantity::Quantity;
 use crate::sip::{BUFFER_BYTES, sip13_128};
+use crate::text::is_same;
 
 /// Names (tenant, id) without storing either: keyed SipHash-1-3 with 128 bits over length-prefixed fields.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -162,7 +163,7 @@ impl IdentityHasher {
             return self.key.long_id_hash(tenant_id, id);
         }
         let [held, _, texts @ ..] = &mut self.buffer;
-        if usize::from(*held) != tenant_id.len() || texts[..tenant_id.len()] != *tenant_id {
+        if usize::from(*held) != tenant_id.len() || !is_same(&texts[..tenant_id.len()], tenant_id) {
             *held = tenant_id.len() as u8;
             texts[..tenant_id.len()].copy_from_slice(tenant_id);
         }

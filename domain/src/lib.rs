@@ -15,6 +15,7 @@ pub mod pulse;
 pub mod quantity;
 pub mod reason;
 mod sip;
+pub mod text;
 pub mod time;
 pub mod usage;
 pub mod window;

@@ -11,7 +11,7 @@ use pulso_ingestor_consumer::fold::ids::RunShape;
 use pulso_ingestor_consumer::fold::partition::{FoldConfig, FoldRules};
 use pulso_ingestor_consumer::fold::state::FoldState;
 use pulso_ingestor_consumer::worker::PartitionWorker;
-use pulso_platform::log::{Log, LogLayout};
+use pulso_platform::log::{Log, LogLayout, LogReader, LogRecord};
 use pulso_platform::store::Store;
 use pulso_platform::store::embedded::{EmbeddedOptions, EmbeddedStore};
 use pulso_platform::store::memory::MemoryStore;
@@ -63,11 +63,11 @@ fn fold_all(log: &dyn Log, store: &Arc<dyn Store>) -> anyhow::Result<()> {
     let mut reader = log.reader(&starts)?;
     let mut waiting = 0;
     loop {
-        let records = reader.poll(Duration::ZERO)?;
+        let records = read_some(&mut *reader)?;
         let drained = records.is_empty();
         for record in &records {
             let worker = workers.get_mut(record.partition as usize).context("a partition")?;
-            worker.fold_record(record).map_err(|stop| anyhow::anyhow!("{stop}"))?;
+            fold_one(worker, record)?;
             worker.list_complete_runs().map_err(|stop| anyhow::anyhow!("{stop}"))?;
             waiting += 1;
         }
@@ -82,6 +82,22 @@ fn fold_all(log: &dyn Log, store: &Arc<dyn Store>) -> anyhow::Result<()> {
         }
     }
 }
+
+/// Reads and verifies; a function of its own, so that callgrind can count what is within.
+#[inline(never)]
+fn read_some(reader: &mut dyn LogReader) -> anyhow::Result<Vec<LogRecord>> {
+    Ok(reader.poll(Duration::ZERO)?)
+}
+
+/// Splits, decodes, dedups and adds one record; a function of its own as well.
+#[inline(never)]
+fn fold_one(worker: &mut PartitionWorker, record: &LogRecord) -> anyhow::Result<()> {
+    worker.fold_record(record).map_err(|stop| anyhow::anyhow!("{stop}"))
+}
+
+/// The names of both, for callgrind.
+pub const FOLD_STAGES: [&str; 2] =
+    ["pulso_benches::role::fold::read_some*", "pulso_benches::role::fold::fold_one*"];
 
 /// The worker of one partition, with the configuration of the pipeline.
 ///

@@ -14,6 +14,7 @@ use crate::child::{Ready, Running, Under};
 use crate::load::{self, Shape};
 use crate::mix::{Mix, Pulses, Totals};
 use crate::records::{self, BATCH};
+use crate::role::fold::FOLD_STAGES;
 
 pub(super) fn measure(session: &Session, show: &mut dyn FnMut(Figure)) -> anyhow::Result<()> {
     for (place, (name, mix)) in session.mixes.iter().enumerate() {
@@ -30,11 +31,13 @@ pub(super) fn measure(session: &Session, show: &mut dyn FnMut(Figure)) -> anyhow
         show(figure("ingest, batches of 1,000, with transport and log", ingest, bounds(1500.0, 700.0)));
         // So many that each partition completes whole ranges of 128 records.
         let small = session.pick(1_024_000, 128_000);
-        let opened = slope(small, |pulses| fold(session, *mix, pulses, &["--open"]))?;
-        let consume = slope(small, |pulses| fold(session, *mix, pulses, &["--store", "store"]))? - opened;
-        show(figure("consume, from log bytes to flushed totals", consume, bounds(1500.0, 600.0)));
-        let unstored = slope(small, |pulses| fold(session, *mix, pulses, &[]))? - opened;
-        show(figure("the same without the embedded store", unstored, Bounds::Beside));
+        let stages = slope(small, |pulses| fold(session, *mix, pulses, Fold::Stages))?;
+        show(figure("consume: read, split, decode, dedup, add", stages, bounds(1500.0, 600.0)));
+        let opened = slope(small, |pulses| fold(session, *mix, pulses, Fold::Open))?;
+        let whole = slope(small, |pulses| fold(session, *mix, pulses, Fold::Stored))? - opened;
+        show(figure("consume with every flush into the embedded store", whole, Bounds::Beside));
+        let unstored = slope(small, |pulses| fold(session, *mix, pulses, Fold::Unstored))? - opened;
+        show(figure("consume with every flush into memory", unstored, Bounds::Beside));
     }
     Ok(())
 }
@@ -58,7 +61,20 @@ fn ingest(session: &Session, mix: Mix, pulses: u64) -> anyhow::Result<u64> {
     read_count(&counts)
 }
 
-fn fold(session: &Session, mix: Mix, pulses: u64, flags: &[&str]) -> anyhow::Result<u64> {
+/// What is counted of a fold.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fold {
+    /// Opening the log, which grows with it.
+    Open,
+    /// All, with the embedded store.
+    Stored,
+    /// All, with a store in memory.
+    Unstored,
+    /// Of a fold with the embedded store what every pulse goes through: the stages of the instruction budget.
+    Stages,
+}
+
+fn fold(session: &Session, mix: Mix, pulses: u64, what: Fold) -> anyhow::Result<u64> {
     let scratch = session.scratch()?;
     let (log_folder, counts) = (scratch.path().join("log"), scratch.path().join("counts"));
     let log = records::open(&log_folder)?;
@@ -66,15 +82,19 @@ fn fold(session: &Session, mix: Mix, pulses: u64, flags: &[&str]) -> anyhow::Res
     log.close();
     drop(log);
     let mut role: Vec<OsString> = vec!["fold".into(), "--log".into(), log_folder.into()];
-    let place = |flag: &&str| match *flag {
-        "store" => scratch.path().join("store").into(),
-        flag => OsString::from(flag),
+    match what {
+        Fold::Open => role.push("--open".into()),
+        Fold::Stored | Fold::Stages => role.extend(["--store".into(), scratch.path().join("store").into()]),
+        Fold::Unstored => {}
+    }
+    let under = match what {
+        Fold::Stages => Under::CallgrindWithin(counts.clone(), &FOLD_STAGES),
+        Fold::Open | Fold::Stored | Fold::Unstored => Under::Callgrind(counts.clone()),
     };
-    role.extend(flags.iter().map(place));
-    let mut running = Running::start(&role, &Under::Callgrind(counts.clone()))?;
+    let mut running = Running::start(&role, &under)?;
     let found: Totals = running.hear()?;
     running.end()?;
-    ensure!(flags == ["--open"] || found == wanted, "the fold gave {found:?}, not {wanted:?}");
+    ensure!(what == Fold::Open || found == wanted, "the fold gave {found:?}, not {wanted:?}");
     read_count(&counts)
 }
 

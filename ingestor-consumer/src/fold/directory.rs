@@ -74,11 +74,16 @@ impl RangeDirectory {
         }
     }
 
-    /// Notes that the record holds a pulse of the hour's row. Gives the hour's number within the record: `next` when this
+    /// The record of this rank, as a bit of the range.
+    #[must_use]
+    pub const fn bit(&self, rank: Rank) -> u128 {
+        1 << (rank.as_u64() - self.start.as_u64())
+    }
+
+    /// Notes that the record of this bit holds a pulse of the hour's row. Gives the hour's number within the record: `next` when this
     /// is its first pulse of the record.
     #[inline]
-    pub fn touch(&mut self, rows: &mut RowTable, slot: SlotId, rank: Rank, next: u32) -> u32 {
-        let bit = 1_u128 << (rank.as_u64() - self.start.as_u64());
+    pub fn touch(&mut self, rows: &mut RowTable, slot: SlotId, bit: u128, next: u32) -> u32 {
         let place = rows.directory_place(slot);
         match self.touched.get_mut(*place as usize) {
             Some(touched) if touched.slot == slot => {

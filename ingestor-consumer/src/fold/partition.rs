@@ -270,6 +270,8 @@ impl PartitionFold {
 
     fn apply_pulses(&mut self, record: &LogRecord) {
         let rank = self.state.rank();
+        let bit = self.directory.bit(rank);
+        let mut counted = 0;
         let mut not_counted = Vec::new();
         let mut candidate = 0;
         for index in 0..self.items.len() {
@@ -280,13 +282,15 @@ impl PartitionFold {
                 candidate += 1;
             }
             let fate = self.fate(&item, position, first_candidate..candidate);
-            self.state.counts.add(fate);
             if fate == Fate::Counted {
-                self.count(&item, position);
+                counted += 1;
+                self.count(&item, position, bit);
             } else {
+                self.state.counts.add(fate);
                 not_counted.push((index as u32, fate));
             }
         }
+        self.state.counts.counted += counted;
         for (hour, pulses) in self.hours.drain(..) {
             self.rows.count(hour, &pulses);
         }
@@ -301,9 +305,9 @@ impl PartitionFold {
 
     /// Adds a pulse to what its record adds to its hour: the rows are touched once a record, not once a pulse.
     #[inline]
-    fn count(&mut self, item: &Item, position: Position) {
+    fn count(&mut self, item: &Item, position: Position, bit: u128) {
         let next = self.hours.len() as u32;
-        let number = self.directory.touch(&mut self.rows, item.hour, position.rank, next);
+        let number = self.directory.touch(&mut self.rows, item.hour, bit, next);
         match self.hours.get_mut(number as usize) {
             Some((_, pulses)) => pulses.add(item.amount, item.at, position),
             None => self.hours.push((item.hour, UsageRow::first(item.amount, item.at, position))),

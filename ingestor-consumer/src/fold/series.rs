@@ -5,6 +5,7 @@
 
 use hashbrown::HashTable;
 use pulso_domain::fingerprint::HashKey;
+use pulso_domain::text::is_same;
 
 use super::chunks::Chunks;
 use super::rows::SlotId;
@@ -133,36 +134,17 @@ fn key_of<'a>(pages: &'a [String], series: &Series) -> SeriesKey<'a> {
 
 #[inline]
 fn has(pages: &[String], series: &Series, texts: SeriesTexts<'_>) -> bool {
-    let [tenant, sku, unit, region] = texts.map(<[u8]>::len);
-    let lengths = series.lengths.map(usize::from);
-    if lengths != [tenant, sku, unit, region] {
-        return false;
-    }
-    let from = usize::from(series.from);
-    let own = &pages[series.page as usize].as_bytes()[from..from + tenant + sku + unit + region];
-    let (own_tenant, own) = own.split_at(tenant);
-    let (own_sku, own) = own.split_at(sku);
-    let (own_unit, own_region) = own.split_at(unit);
-    let [tenant, sku, unit, region] = texts;
-    is_same(own_tenant, tenant)
-        && is_same(own_sku, sku)
-        && is_same(own_unit, unit)
-        && is_same(own_region, region)
-}
-
-/// Whether two texts are equal. They nearly always are, and most are so short that two words hold them.
-#[inline]
-fn is_same(own: &[u8], text: &[u8]) -> bool {
-    if own.len() != text.len() {
-        return false;
-    }
-    match (own.first_chunk::<8>(), own.last_chunk::<8>(), text.first_chunk::<8>(), text.last_chunk::<8>()) {
-        (Some(own_first), Some(own_last), Some(first), Some(last)) if text.len() <= 16 => {
-            u64::from_le_bytes(*own_first) == u64::from_le_bytes(*first)
-                && u64::from_le_bytes(*own_last) == u64::from_le_bytes(*last)
+    let mut rest = &pages[series.page as usize].as_bytes()[usize::from(series.from)..];
+    for text in texts {
+        let Some((own, behind)) = rest.split_at_checked(text.len()) else { return false };
+        if !is_same(own, text) {
+            return false;
         }
-        _ => own == text,
+        rest = behind;
     }
+    // The same letters may be other texts.
+    let [tenant, sku, unit, region] = texts.map(|text| text.len() as u32);
+    u32::from_le_bytes(series.lengths) == tenant | sku << 8 | unit << 16 | region << 24
 }
 
 #[cfg(test)]

@@ -83,7 +83,7 @@ impl RunShape {
     #[must_use]
     pub const fn prefix(&self, level: u32, id: IdHash) -> u32 {
         let bits = self.prefix_bits(level);
-        if bits == 0 { 0 } else { (id.0 >> (128 - bits)) as u32 }
+        if bits == 0 { 0 } else { ((id.0 >> 64) as u64 >> (64 - bits)) as u32 }
     }
 
     /// The smallest id of a cell.

@@ -90,7 +90,7 @@ impl SortedTable {
     /// Looks an id up.
     #[inline]
     pub(super) fn find(&self, id: IdHash) -> Place {
-        let first = (id.0 >> (128 - self.bits)) as usize;
+        let first = own_slot(id, self.bits);
         let mut place = first;
         // The last slot is always free, so the end of the slots is never reached.
         for slot in &self.slots[first..] {
@@ -143,7 +143,7 @@ impl SortedTable {
         let mut end = 0;
         for entry in smaller.into_iter().filter(|slot| !slot.is_free()) {
             // In order they come, so each stands in its own slot or right behind the one before.
-            let place = end.max((entry.id.0 >> (128 - self.bits)) as usize);
+            let place = end.max(own_slot(entry.id, self.bits));
             if place >= self.slots.len() {
                 self.slots.resize(place + 1, Slot::FREE);
             }
@@ -151,6 +151,12 @@ impl SortedTable {
             end = place + 1;
         }
     }
+}
+
+/// The slot that the id's first bits name.
+#[inline]
+const fn own_slot(id: IdHash, bits: u32) -> usize {
+    ((id.0 >> 64) as u64 >> (64 - bits)) as usize
 }
 
 #[cfg(test)]

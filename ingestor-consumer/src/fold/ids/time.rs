@@ -32,16 +32,15 @@ fn uuid_v7_time(bytes: &[u8]) -> Option<u64> {
 #[inline]
 fn hex_digits(word: u64) -> Option<u32> {
     const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGHS: u64 = ONES << 7;
-    // The high bit of each byte that is at least `limit`; all bytes are below 128, so that none borrows from the next.
-    let at_least = |word: u64, limit: u64| ((word | HIGHS) - limit * ONES) & HIGHS;
-    let lower = word | (0x20 * ONES);
-    let digits = at_least(word, u64::from(b'0')) & !at_least(word, u64::from(b'9') + 1);
-    let letters = at_least(lower, u64::from(b'a')) & !at_least(lower, u64::from(b'f') + 1);
-    if word & HIGHS != 0 || digits | letters != HIGHS {
+    // What is a letter if it is a digit at all.
+    let letters = word >> 6 & ONES;
+    let nibbles = (word & (0x0f * ONES)) + letters * 9;
+    // Written again, it must be what was read, but for the case of letters.
+    let above_nine = (nibbles + 6 * ONES) >> 4 & ONES;
+    let written = nibbles + u64::from(b'0') * ONES + above_nine * u64::from(b'a' - b'9' - 1);
+    if (written ^ (word | letters << 5)) | (nibbles & (0xf0 * ONES)) != 0 {
         return None;
     }
-    let nibbles = (word & (0x0f * ONES)) + (letters >> 7) * 9;
     // Pairs of nibbles, then of bytes, then of halves; the first is the most significant.
     let bytes = (nibbles << 4 | nibbles >> 8) & 0x00ff_00ff_00ff_00ff;
     let halves = (bytes | bytes >> 8) & 0x0000_ffff_0000_ffff;
