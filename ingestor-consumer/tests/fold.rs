@@ -132,9 +132,9 @@ fn a_pulse_of_another_partition_is_misrouted() {
 fn a_newer_record_halts_and_nothing_of_it_is_counted() {
     let store = Arc::new(MemoryStore::new());
     let mut worker = open(&store);
-    let newer = v1::PulseBatch { format_version: 2, pulses: vec![pulse("a", "1", 0)], ..Default::default() };
+    let newer = v1::PulseBatch { format_version: 3, pulses: vec![pulse("a", "1", 0)], ..Default::default() };
     let stop = worker.fold_record(&raw_record(0, newer.encode_to_vec())).expect_err("halts");
-    assert!(matches!(stop, Stop::Halt(Halt::NeedsUpgrade { found: 2, .. })), "{stop}");
+    assert!(matches!(stop, Stop::Halt(Halt::NeedsUpgrade { found: 3, .. })), "{stop}");
     assert_eq!(worker.fold().state().offset, 0);
 }
 

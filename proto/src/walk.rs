@@ -124,24 +124,43 @@ pub fn pulse(bytes: &[u8]) -> Result<RawPulse<'_>, Malformed> {
     let mut raw = RawPulse::default();
     let mut fields = Fields::new(bytes);
     while let Some((number, value)) = fields.next_field()? {
-        match (number, value) {
-            (1, Value::Bytes(text)) => raw.id = text,
-            (2, Value::Bytes(text)) => raw.tenant_id = text,
-            (3, Value::Bytes(text)) => raw.product_sku = text,
-            (4, Value::Bytes(text)) => raw.used_amount = text,
-            (5, Value::Bytes(text)) => raw.use_unit = text,
-            (6, Value::Bytes(message)) => {
-                // An embedded message that comes twice is merged, field by field.
-                raw.occurred_at = Some(timestamp(message, raw.occurred_at.unwrap_or_default())?);
-            }
-            (7, Value::Bytes(text)) => raw.region = text,
-            (8, Value::Bytes(text)) => raw.resource_id = text,
-            (9, Value::Bytes(entry)) => raw.tags.push(tag(entry)?),
-            (1..=9, _) => return Err(Malformed),
-            _ => {}
-        }
+        put(&mut raw, number, value)?;
     }
     Ok(raw)
+}
+
+/// What can be read of a `pulso.v1.Pulse`: every field up to the first bytes that make no sense.
+#[must_use]
+pub fn readable_pulse(bytes: &[u8]) -> RawPulse<'_> {
+    let mut raw = RawPulse::default();
+    let mut fields = Fields::new(bytes);
+    while let Ok(Some((number, value))) = fields.next_field() {
+        if put(&mut raw, number, value).is_err() {
+            break;
+        }
+    }
+    raw
+}
+
+#[inline]
+fn put<'a>(raw: &mut RawPulse<'a>, number: u32, value: Value<'a>) -> Result<(), Malformed> {
+    match (number, value) {
+        (1, Value::Bytes(text)) => raw.id = text,
+        (2, Value::Bytes(text)) => raw.tenant_id = text,
+        (3, Value::Bytes(text)) => raw.product_sku = text,
+        (4, Value::Bytes(text)) => raw.used_amount = text,
+        (5, Value::Bytes(text)) => raw.use_unit = text,
+        (6, Value::Bytes(message)) => {
+            // An embedded message that comes twice is merged, field by field.
+            raw.occurred_at = Some(timestamp(message, raw.occurred_at.unwrap_or_default())?);
+        }
+        (7, Value::Bytes(text)) => raw.region = text,
+        (8, Value::Bytes(text)) => raw.resource_id = text,
+        (9, Value::Bytes(entry)) => raw.tags.push(tag(entry)?),
+        (1..=9, _) => return Err(Malformed),
+        _ => {}
+    }
+    Ok(())
 }
 
 #[inline]
@@ -213,6 +232,22 @@ mod tests {
             // The generated decoder is the oracle for which prefixes are messages.
             assert_eq!(pulse(&bytes[..end]).is_ok(), v1::Pulse::decode(&bytes[..end]).is_ok(), "{end}");
         }
+    }
+
+    #[test]
+    fn a_pulse_is_read_as_far_as_it_goes() {
+        let good = sample().encode_to_vec();
+        assert_eq!(readable_pulse(&good).region, b"br-se1");
+        for end in 0..good.len() {
+            let raw = readable_pulse(&good[..end]);
+            assert!(raw.id.is_empty() || raw.id == b"p-1", "{end}");
+        }
+        // The amount as a double: nothing behind it is trusted.
+        let mut float = v1::Pulse { id: "p".into(), ..Default::default() }.encode_to_vec();
+        float.extend_from_slice(&[0x21, 0, 0, 0, 0, 0, 0, 0xf0, 0x3f, 0x2a, 1, b'h']);
+        let raw = readable_pulse(&float);
+        assert_eq!((raw.id, raw.used_amount, raw.use_unit), (&b"p"[..], &b""[..], &b""[..]));
+        assert_eq!(readable_pulse(b"garbage").id, b"");
     }
 
     #[test]

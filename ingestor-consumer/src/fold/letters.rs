@@ -11,6 +11,7 @@ use pulso_platform::log::LogRecord;
 use pulso_platform::store::{Cell, Key, keys};
 use pulso_proto::{v1, walk};
 
+use super::actions;
 use super::partition::FoldConfig;
 use super::record::{RecordParts, split};
 
@@ -41,9 +42,12 @@ impl Letter<'_> {
         if split(&self.record.value, &mut parts).is_err() {
             return Vec::new();
         }
+        let replays = actions::replays(&parts);
         let letters = not_counted.iter().filter_map(|(index, fate)| {
             let bytes = parts.pulses.get(*index as usize)?;
-            Some(self.cell(*index, &self.pulse(*index, bytes, *fate)?))
+            let replay_of = replays.get(*index as usize).and_then(|replay| replay.letter);
+            let letter = self.pulse(*index, bytes, *fate)?;
+            Some(self.cell(*index, &v1::DeadLetter { replay_of, ..letter }))
         });
         letters.collect()
     }

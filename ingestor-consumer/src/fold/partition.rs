@@ -15,6 +15,7 @@ use pulso_platform::log::LogRecord;
 use pulso_platform::store::{Cell as StoreCell, Key, keys};
 use pulso_proto::v1;
 
+use super::actions;
 use super::directory::RangeDirectory;
 use super::halt::Halt;
 use super::ids::cell::Cell;
@@ -250,8 +251,15 @@ impl PartitionFold {
             self.state.expired_below = self.expired_below;
             match &prepared {
                 Prepared::Control(fact) => self.apply_control(fact)?,
-                Prepared::Pulses if self.state.sealed => self.state.counts.moved += self.items.len() as u64,
-                Prepared::Pulses => self.apply_pulses(record),
+                Prepared::Pulses { .. } if self.state.sealed => {
+                    self.state.counts.moved += self.items.len() as u64;
+                }
+                Prepared::Pulses { replays } => {
+                    if *replays {
+                        self.keep_replays(record);
+                    }
+                    self.apply_pulses(record);
+                }
                 Prepared::Undecodable => self.apply_undecodable(record),
                 Prepared::Nothing | Prepared::Gap => {}
             }
@@ -265,6 +273,7 @@ impl PartitionFold {
     fn apply_control(&mut self, fact: &v1::control::Fact) -> Result<(), Halt> {
         self.state.control(fact)?;
         self.ready.extend(letters::catalog_cells(fact));
+        self.ready.extend(actions::control_cells(fact, self.config.partition, self.state.rank()));
         Ok(())
     }
 
@@ -385,6 +394,11 @@ impl PartitionFold {
         let letter = Letter { config: &self.config, record, rank: self.state.rank() };
         self.ready.push(letter.fates(self.items.len() as u32, not_counted));
         self.ready.extend(letter.pulses(not_counted));
+    }
+
+    /// Whatever becomes of its pulses, the letters that they were are marked.
+    fn keep_replays(&mut self, record: &LogRecord) {
+        self.ready.extend(actions::replay_cells(&record.value, self.config.partition, self.state.rank()));
     }
 
     /// At a range border the open run is complete and the state is kept for rewinds.

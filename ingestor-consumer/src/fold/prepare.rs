@@ -82,7 +82,10 @@ pub(super) enum Prepared {
     Nothing,
     Gap,
     Control(v1::control::Fact),
-    Pulses,
+    /// Pulses, and whether they are dead letters that are sent again.
+    Pulses {
+        replays: bool,
+    },
     Undecodable,
 }
 
@@ -124,12 +127,13 @@ impl PartitionFold {
             return Ok(Prepared::Control(fact));
         }
         let mut tenant = TenantMemo::default();
+        let replays = !parts.replays.is_empty();
         for bytes in parts.pulses {
             let item = self.item(bytes, &mut tenant);
             self.items.push(item);
         }
         self.note_candidates();
-        Ok(Prepared::Pulses)
+        Ok(Prepared::Pulses { replays })
     }
 
     fn expiry(&self, appended_at_nanos: i64) -> Rank {

@@ -4,8 +4,9 @@ use prost::Message;
 use pulso_proto::v1;
 use pulso_proto::walk::{Fields, Malformed, Value};
 
-/// The record format that this binary reads and writes.
-pub const RECORD_FORMAT: u32 = 1;
+/// The newest record format that this binary reads. A record is written in the lowest one that can say what it holds:
+/// pulses and older facts in 1; 2 adds what is done about dead letters, which a binary of version 1 must not pass over.
+pub const RECORD_FORMAT: u32 = 2;
 
 /// What a record's value holds.
 #[derive(Debug, Default)]
@@ -16,6 +17,8 @@ pub struct RecordParts<'a> {
     pub control: Option<v1::control::Fact>,
     /// The bytes of each pulse.
     pub pulses: Vec<&'a [u8]>,
+    /// The bytes of each `DeadLetterAction`, when its pulses are dead letters that are sent again.
+    pub replays: Vec<&'a [u8]>,
 }
 
 /// Splits a record's value. A version above [`RECORD_FORMAT`] is given back without looking at the rest.
@@ -41,6 +44,7 @@ pub fn split<'a>(value: &'a [u8], parts: &mut RecordParts<'a>) -> Result<(), Mal
                 parts.control = Some(control.fact.ok_or(Malformed)?);
             }
             (4, Value::Bytes(pulse)) => parts.pulses.push(pulse),
+            (5, Value::Bytes(replay)) => parts.replays.push(replay),
             (1..=4, _) => return Err(Malformed),
             _ => {}
         }
@@ -99,9 +103,10 @@ mod tests {
         assert!(split(b"").is_err());
         assert!(split(b"garbage").is_err());
         assert!(split(&v1::PulseBatch { format_version: 1, ..Default::default() }.encode_to_vec()).is_err());
-        let newer = v1::PulseBatch { format_version: 2, ..Default::default() }.encode_to_vec();
+        let newer =
+            v1::PulseBatch { format_version: RECORD_FORMAT + 1, ..Default::default() }.encode_to_vec();
         let mut parts = RecordParts::default();
         super::split(&newer, &mut parts).expect("only the version is read");
-        assert_eq!(parts.format_version, 2);
+        assert_eq!(parts.format_version, RECORD_FORMAT + 1);
     }
 }

@@ -113,8 +113,8 @@ impl FoldState {
             Fact::IdHorizon(horizon) => self.id_horizon_seconds = horizon.seconds,
             Fact::FoldVersion(version) => self.set_fold_version(version.version)?,
             Fact::Seal(_) => self.sealed = true,
-            // These matter to pricing; the shell stores them, the fold only passes by.
-            Fact::CatalogApplied(_) | Fact::InvoiceFinalized(_) => {}
+            // These matter to others; their cells are written, the state only passes by.
+            Fact::CatalogApplied(_) | Fact::InvoiceFinalized(_) | Fact::DeadLetterActions(_) => {}
         }
         self.raise_floor();
         Ok(())

@@ -31,7 +31,7 @@ pub(super) fn generation_start(layout: &LogLayout, id_horizon_seconds: u64, now_
         format_version: BATCH_FORMAT_VERSION,
         received_at: Some(received_at),
         control: Some(v1::Control { fact: Some(Fact::GenerationStart(start)) }),
-        pulses: Vec::new(),
+        ..Default::default()
     };
     Bytes::from(batch.encode_to_vec())
 }

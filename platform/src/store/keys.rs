@@ -32,7 +32,8 @@ pub fn changes_by_set(table: Table, partition: &[u8]) -> bool {
         | Table::Rewinds
         | Table::Rated
         | Table::TenantSources
-        | Table::Archive => false,
+        | Table::Archive
+        | Table::LetterActions => false,
     }
 }
 
@@ -116,9 +117,56 @@ pub fn archived(partition: u32, range_start: Rank, rank: Rank) -> Key {
 /// One dead letter. A whole record that is a dead letter has the index `u32::MAX`.
 #[must_use]
 pub fn dead_letter(partition: u32, position: Position) -> Key {
+    Key::new(Table::DeadLetters, partition.to_be_bytes(), position_clustering(position))
+}
+
+/// Where an action about a dead letter stands in the log.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct ActionPlace {
+    /// The partition.
+    pub partition: u32,
+    /// The record, and the place in it: of a replay the pulse's index.
+    pub position: Position,
+}
+
+/// One action about a dead letter: behind the letter's own key, by time, then by where it stands in the log.
+#[must_use]
+pub fn letter_action(letter: (u32, Position), at_nanos: i64, place: ActionPlace) -> Key {
+    let (partition, position) = letter;
+    let mut clustering = position_clustering(position);
+    clustering.extend_from_slice(&(at_nanos.cast_unsigned() ^ (1 << 63)).to_be_bytes());
+    clustering.extend_from_slice(&place.partition.to_be_bytes());
+    clustering.extend_from_slice(&position_clustering(place.position));
+    Key::new(Table::LetterActions, partition.to_be_bytes(), clustering)
+}
+
+/// Reads the clustering of [`letter_action`] back: the letter's position, and where the action stands.
+#[must_use]
+pub fn decode_letter_action(clustering: &[u8]) -> Option<(Position, ActionPlace)> {
+    let (letter, rest) = clustering.split_at_checked(POSITION_BYTES)?;
+    let (partition, position) = rest.get(8..)?.split_at_checked(4)?;
+    let partition = u32::from_be_bytes(partition.try_into().ok()?);
+    let place = ActionPlace { partition, position: decode_position(position)? };
+    Some((decode_position(letter)?, place))
+}
+
+/// Bytes of a position in a key.
+const POSITION_BYTES: usize = 12;
+
+/// A position as it stands in keys: ordered as the log is.
+#[must_use]
+pub fn position_clustering(position: Position) -> Vec<u8> {
     let mut clustering = position.rank.as_u64().to_be_bytes().to_vec();
     clustering.extend_from_slice(&position.index.to_be_bytes());
-    Key::new(Table::DeadLetters, partition.to_be_bytes(), clustering)
+    clustering
+}
+
+/// Reads [`position_clustering`] back.
+#[must_use]
+pub fn decode_position(bytes: &[u8]) -> Option<Position> {
+    let (rank, index) = bytes.split_first_chunk::<8>()?;
+    let rank = Rank::from_u64(u64::from_be_bytes(*rank));
+    Some(Position::new(rank, u32::from_be_bytes(index.try_into().ok()?)))
 }
 
 /// The store's partition of the tenant-months whose pulses stand in one partition of the log.
@@ -211,5 +259,18 @@ mod tests {
             .map(|(tenant, text)| month_clustering(tenant, month(text)));
         assert!(keys.is_sorted());
         assert_eq!(decode_month_clustering(&keys[2]), Some(("a-b", month("2025-01"))));
+    }
+
+    #[test]
+    fn actions_lie_behind_their_letter_by_time_and_are_read_back() {
+        let position = |offset, index| Position::new(Rank::new(1, offset).expect("fits"), index);
+        let place = |offset| ActionPlace { partition: 7, position: position(offset, 3) };
+        let key = |letter, at, offset| letter_action((2, letter), at, place(offset)).clustering;
+        let letter = position(5, 1);
+        let keys = [key(letter, -1, 9), key(letter, 4, 8), key(letter, 4, 9), key(position(5, 2), 0, 0)];
+        assert!(keys.is_sorted());
+        assert!(keys[..3].iter().all(|key| key.starts_with(&dead_letter(2, letter).clustering)));
+        assert_eq!(decode_letter_action(&keys[2]), Some((letter, place(9))));
+        assert_eq!(decode_letter_action(&keys[2][1..]), None);
     }
 }

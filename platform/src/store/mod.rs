@@ -56,11 +56,13 @@ pub enum Table {
     TenantSources = 17,
     /// Folded records, compressed; in the cluster, where the log forgets: partition, range / rank.
     Archive = 18,
+    /// What was done about dead letters: partition / rank, index, time, place of the action in the log.
+    LetterActions = 19,
 }
 
 impl Table {
     /// All of them, for whoever makes them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Meta,
         Self::Usage,
         Self::Progress,
@@ -79,6 +81,7 @@ impl Table {
         Self::Rated,
         Self::TenantSources,
         Self::Archive,
+        Self::LetterActions,
     ];
 
     /// Whether its partitions can be scanned. The others are read by exact key only, so that a store may cut a large

@@ -65,7 +65,7 @@ pub(super) fn append(log: &dyn Log, version: u64, document: &Bytes) -> Result<u6
         format_version: 1,
         received_at: None,
         control: Some(v1::Control { fact: Some(fact) }),
-        pulses: Vec::new(),
+        ..Default::default()
     };
     let reply = log.append(CATALOG_PARTITION, vec![batch.encode_to_vec().into()]);
     let unknown = |_| LogError::Unknown("the log was closed".to_owned());

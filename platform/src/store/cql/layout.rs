@@ -75,6 +75,7 @@ const fn name(table: Table) -> &'static str {
         Table::Rated => "rated",
         Table::TenantSources => "tenant_sources",
         Table::Archive => "archive",
+        Table::LetterActions => "letter_actions",
     }
 }
 
@@ -82,7 +83,9 @@ const fn name(table: Table) -> &'static str {
 pub(super) fn bucket(table: Table, clustering: &[u8]) -> i64 {
     match table {
         Table::Directory | Table::Borders => (leading(clustering) >> RANGE_BUCKET_BITS).cast_signed(),
-        Table::DeadLetters => (leading(clustering) >> LETTER_BUCKET_BITS).cast_signed(),
+        Table::DeadLetters | Table::LetterActions => {
+            (leading(clustering) >> LETTER_BUCKET_BITS).cast_signed()
+        }
         Table::Runs | Table::RunFilters => (leading(clustering) >> (32 + RUN_BUCKET_BITS)).cast_signed(),
         _ => 0,
     }
@@ -90,7 +93,7 @@ pub(super) fn bucket(table: Table, clustering: &[u8]) -> i64 {
 
 /// Whether the buckets of a partition are listed, since a scan must find them.
 pub(super) fn has_bucket_list(table: Table) -> bool {
-    table.is_scanned() && matches!(table, Table::Directory | Table::DeadLetters)
+    table.is_scanned() && matches!(table, Table::Directory | Table::DeadLetters | Table::LetterActions)
 }
 
 /// The first eight bytes as a number; what is missing counts as zeros, so that the order is the one of the bytes.
