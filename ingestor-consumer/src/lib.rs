@@ -2,12 +2,13 @@
 //!
 //! [`fold`] is the protocol, pure. [`pipeline`] is the journey of a pulse, top to bottom; read it first. [`worker`] is the
 //! shell around one partition that both the pipeline and the simulator drive. [`handoff`] is the way to pricing; [`archive`],
-//! [`lookup`] and [`audit`] read what was folded.
+//! [`lookup`] and [`audit`] read what was folded; [`desk`] mends what could not be counted.
 
 pub mod admin;
 pub mod archive;
 pub mod audit;
 mod blobs;
+pub mod desk;
 pub mod fold;
 mod fold_loop;
 pub mod halts;

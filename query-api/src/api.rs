@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::response::Response;
+use pulso_ingestor_consumer::desk::Desk;
 
 use crate::problem::Problem;
 use crate::read::sources::{Sources, blocking};
@@ -30,6 +31,23 @@ impl Api {
         work: impl FnOnce(&Self) -> Result<Response, Problem> + Send + 'static,
     ) -> Result<Response, Problem> {
         blocking(move || work(&self)).await
+    }
+
+    /// Works at the desk where dead letters are mended, as of now.
+    pub(crate) fn with_desk<T>(
+        &self,
+        work: impl FnOnce(Desk<'_>) -> Result<T, Problem>,
+    ) -> Result<T, Problem> {
+        let catalog = self.sources.pricing.catalog();
+        let units = |product_sku: &str, use_unit: &str| catalog.accepts_unit(product_sku, use_unit);
+        work(Desk {
+            log: &*self.sources.log,
+            store: &*self.sources.store,
+            hash_key: self.sources.hash_key,
+            units: &units,
+            now_nanos: self.sources.clock.now_nanos(),
+            accept_future: self.settings.accept_future,
+        })
     }
 
     /// An error unless the tenant is known and its partition is not halted.

@@ -8,7 +8,7 @@ use utoipa::openapi::{OpenApi as Document, Ref, RefOr, ResponseBuilder};
 
 use crate::problem::{Code, Fault, Problem, ProblemBody};
 use crate::routes::catalog::ModeWord;
-use crate::routes::dead_letters::ReasonWord;
+use crate::routes::letter_view::{ActionWord, ReasonWord, StateWord};
 use crate::routes::usage::Granularity;
 
 /// What the document begins with.
@@ -31,7 +31,7 @@ use crate::routes::usage::Granularity;
         (name = "operations", description = "Is everything accounted for?"),
         (name = "catalog", description = "What things cost."),
     ),
-    components(schemas(ProblemBody<'_>, Code, Fault, Granularity, ModeWord, ReasonWord)),
+    components(schemas(ProblemBody<'_>, Code, Fault, Granularity, ModeWord, ReasonWord, StateWord, ActionWord)),
 )]
 pub(crate) struct Start;
 

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use pulso_domain::pulse::Rejection;
 use pulso_ingestor_consumer::fold::halt::Stop;
 use pulso_platform::log::LogError;
 use pulso_platform::store::StoreError;
@@ -47,12 +48,16 @@ pub enum Code {
     RequestTimeout,
     /// Somebody else applied a catalog meanwhile.
     CatalogChanged,
+    /// A dead letter that was sent again already.
+    DeadLetterReplayed,
     /// A body over the bound.
     BodyTooLarge,
     /// A body of another type than the request takes.
     UnsupportedMediaType,
     /// A catalog document that is wrong.
     InvalidCatalog,
+    /// A fix that makes no good pulse.
+    InvalidFix,
     /// A fault of the server.
     Internal,
     /// The partition of the tenant is halted.
@@ -67,7 +72,7 @@ pub enum Code {
 
 impl Code {
     /// Every code.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 24] = [
         Self::UnknownParameter,
         Self::InvalidParameter,
         Self::InvalidPageToken,
@@ -82,9 +87,11 @@ impl Code {
         Self::NotAcceptable,
         Self::RequestTimeout,
         Self::CatalogChanged,
+        Self::DeadLetterReplayed,
         Self::BodyTooLarge,
         Self::UnsupportedMediaType,
         Self::InvalidCatalog,
+        Self::InvalidFix,
         Self::Internal,
         Self::PartitionHalted,
         Self::Unavailable,
@@ -120,11 +127,15 @@ impl Code {
             }
             Self::RequestTimeout => (S::REQUEST_TIMEOUT, "REQUEST_TIMEOUT", "the body did not come in time"),
             Self::CatalogChanged => (S::CONFLICT, "CATALOG_CHANGED", "the catalog was changed meanwhile"),
+            Self::DeadLetterReplayed => {
+                (S::CONFLICT, "DEAD_LETTER_REPLAYED", "the dead letter was sent again already")
+            }
             Self::BodyTooLarge => (S::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE", "the body is too large"),
             Self::UnsupportedMediaType => {
                 (S::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_MEDIA_TYPE", "the body is of another type")
             }
             Self::InvalidCatalog => (S::UNPROCESSABLE_ENTITY, "INVALID_CATALOG", "the catalog is wrong"),
+            Self::InvalidFix => (S::UNPROCESSABLE_ENTITY, "INVALID_FIX", "the fix makes no good pulse"),
             Self::Internal => (S::INTERNAL_SERVER_ERROR, "INTERNAL", "the server failed"),
             Self::PartitionHalted => {
                 (S::SERVICE_UNAVAILABLE, "PARTITION_HALTED", "the tenant's partition is halted")
@@ -209,6 +220,14 @@ impl Problem {
         let errors: Vec<_> = errors.into_iter().map(fault).collect();
         let detail = format!("nothing was applied; mend what `errors` names ({})", errors.len());
         Self { errors, ..Self::new(Code::InvalidCatalog, detail) }
+    }
+
+    /// A fix that makes no good pulse: the field at fault, and the reason that a sender would get.
+    pub(crate) fn invalid_fix(rejection: &Rejection) -> Self {
+        let pointer = format!("/changes/{}", rejection.field);
+        let detail = format!("{}: {}", rejection.reason, rejection.message);
+        let fault = Fault { pointer, detail: detail.clone(), line: None };
+        Self { errors: vec![fault], ..Self::new(Code::InvalidFix, format!("nothing was changed; {detail}")) }
     }
 
     /// Whether the same request may succeed later without anyone's help.

@@ -17,7 +17,7 @@ use crate::http::finish::{finish, no_method, no_path, panicked};
 use crate::openapi::{Start, complete};
 use crate::read::sources::Sources;
 use crate::routes::{
-    catalog, charges, dead_letters, explain, invoices, ledger, pages, pulses, tenants, usage,
+    catalog, charges, dead_letters, desk, explain, invoices, ledger, pages, pulses, tenants, usage,
 };
 use crate::settings::QuerySettings;
 
@@ -33,6 +33,10 @@ fn operations() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(ledger::get_ledger))
         .routes(routes!(dead_letters::list_dead_letters))
         .routes(routes!(dead_letters::get_dead_letter))
+        .routes(routes!(desk::fix_dead_letter))
+        .routes(routes!(desk::preview_dead_letters))
+        .routes(routes!(desk::replay_dead_letters))
+        .routes(routes!(desk::drop_dead_letters))
         .routes(routes!(catalog::get_catalog))
         .routes(routes!(catalog::plan_catalog))
         .routes(routes!(catalog::apply_catalog))

@@ -7,6 +7,8 @@ use std::time::Duration;
 pub struct QuerySettings {
     /// Longest that `?wait_for=` waits.
     pub wait_max: Duration,
+    /// How far ahead a dead letter that is sent again may lie, as at the ingestor's door.
+    pub accept_future: Duration,
     /// Most bytes of a request's body.
     pub body_bytes_max: usize,
     /// Requests in flight; further ones are refused with `OVERLOADED`.
@@ -25,6 +27,7 @@ impl Default for QuerySettings {
     fn default() -> Self {
         Self {
             wait_max: Duration::from_secs(10),
+            accept_future: Duration::from_secs(5 * 60),
             // A catalog of about ten thousand prices.
             body_bytes_max: 1024 * 1024,
             // Each may hold a blocking thread, of which the runtime has 512.

@@ -3,5 +3,6 @@
 pub(crate) mod body;
 pub(crate) mod finish;
 pub(crate) mod format;
+pub(crate) mod json;
 pub(crate) mod paging;
 pub(crate) mod params;

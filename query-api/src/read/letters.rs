@@ -1,10 +1,12 @@
-//! Dead letters, in the order of partition and position. A letter's name is its origin.
+//! Dead letters with what was done about them, in the order of partition and position. A letter's name is its origin.
 
 use prost::Message;
-use pulso_domain::position::{Position, Rank};
+use pulso_domain::position::Position;
 use pulso_domain::reason::Reason;
+use pulso_ingestor_consumer::desk::{Case, LetterState, actions_between, case};
 use pulso_ingestor_consumer::fold::letters::WHOLE_RECORD;
-use pulso_platform::store::{Range, Table, keys};
+use pulso_platform::store::keys::{decode_position, position_clustering};
+use pulso_platform::store::{Cell, Range, Table};
 use pulso_proto::{v1, walk};
 
 use super::pulse::PulseName;
@@ -23,22 +25,14 @@ pub(crate) struct LetterFilter {
     pub(crate) tenant_id: Option<String>,
     /// For which reason.
     pub(crate) reason: Option<Reason>,
-}
-
-/// A dead letter with its place.
-pub(crate) struct Letter {
-    /// The partition.
-    pub(crate) partition: u32,
-    /// Its position; a whole record has the index `WHOLE_RECORD`.
-    pub(crate) position: Position,
-    /// What is kept of it.
-    pub(crate) content: v1::DeadLetter,
+    /// In which state.
+    pub(crate) state: Option<LetterState>,
 }
 
 /// Some letters, and where to go on.
 pub(crate) struct Letters {
     /// The letters.
-    pub(crate) letters: Vec<Letter>,
+    pub(crate) letters: Vec<Case>,
     /// The last place looked at, when there may be more.
     pub(crate) more_after: Option<(u32, Vec<u8>)>,
 }
@@ -51,43 +45,54 @@ impl Sources {
         after: Option<&(u32, Vec<u8>)>,
         most: usize,
     ) -> Result<Letters, Problem> {
-        let mut letters: Vec<Letter> = Vec::new();
+        let mut letters: Vec<Case> = Vec::new();
         let mut looked_at: usize = 0;
         let first = after.map_or(0, |(partition, _)| *partition);
         for partition in first..self.partitions() {
             let mut range = Range::all();
             if let Some((_, clustering)) = after.filter(|(begun, _)| *begun == partition) {
-                range.from = [clustering.as_slice(), &[0]].concat();
+                range.from = behind(clustering);
             }
             loop {
-                let found = self.store.scan(
-                    Table::DeadLetters,
-                    &partition.to_be_bytes(),
-                    &range,
-                    LETTERS_PER_READ,
-                )?;
-                for (clustering, cell) in &found {
-                    let letter = read(partition, clustering, &cell.value)?;
+                let found = self.cases(partition, &range)?;
+                let whole = found.len() == LETTERS_PER_READ;
+                for case in found {
+                    let place = position_clustering(case.position);
+                    range.from = behind(&place);
                     looked_at += 1;
-                    if filter.wants(&letter.content) {
-                        letters.push(letter);
+                    if filter.wants(&case) {
+                        letters.push(case);
                     }
                     if letters.len() == most || looked_at == LETTERS_PER_PAGE {
-                        return Ok(Letters { letters, more_after: Some((partition, clustering.clone())) });
+                        return Ok(Letters { letters, more_after: Some((partition, place)) });
                     }
                 }
-                let Some((last, _)) = found.last().filter(|_| found.len() == LETTERS_PER_READ) else { break };
-                range.from = [last.as_slice(), &[0]].concat();
+                if !whole {
+                    break;
+                }
             }
         }
         Ok(Letters { letters, more_after: None })
     }
 
+    /// Some letters of a partition with what was done about them.
+    fn cases(&self, partition: u32, range: &Range) -> Result<Vec<Case>, Problem> {
+        let found = self.store.scan(Table::DeadLetters, &partition.to_be_bytes(), range, LETTERS_PER_READ)?;
+        let read = |(clustering, cell): &(Vec<u8>, Cell)| read(partition, clustering, &cell.value);
+        let mut cases = found.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        let (Some(first), Some(last)) = (cases.first(), cases.last()) else { return Ok(cases) };
+        let mut done = actions_between(&*self.store, partition, first.position..=last.position)?;
+        for case in cases.iter_mut().rev() {
+            let own = done.partition_point(|(position, _)| *position < case.position);
+            let own = done.split_off(own).into_iter().filter(|(position, _)| *position == case.position);
+            case.done = own.map(|(_, done)| done).collect();
+        }
+        Ok(cases)
+    }
+
     /// One letter.
-    pub(crate) fn letter(&self, partition: u32, position: Position) -> Result<Option<Letter>, Problem> {
-        let key = keys::dead_letter(partition, position);
-        let cell = self.store.get(std::slice::from_ref(&key))?.pop().flatten();
-        cell.map(|cell| read(partition, &key.clustering, &cell.value)).transpose()
+    pub(crate) fn letter(&self, partition: u32, position: Position) -> Result<Option<Case>, Problem> {
+        Ok(case(&*self.store, partition, position)?)
     }
 
     /// The first dead letter of a pulse in its tenant's partition.
@@ -99,7 +104,7 @@ impl Sources {
                 self.store.scan(Table::DeadLetters, &partition.to_be_bytes(), &range, LETTERS_PER_READ)?;
             for (clustering, cell) in &found {
                 let letter = read(partition, clustering, &cell.value)?;
-                let raw = walk::pulse(&letter.content.original).unwrap_or_default();
+                let raw = walk::pulse(&letter.letter.original).unwrap_or_default();
                 let named = raw.id == name.id.as_bytes() && raw.tenant_id == name.tenant_id.as_bytes();
                 if named && letter.position.index != WHOLE_RECORD {
                     return Ok(Some((partition, letter.position)));
@@ -114,20 +119,21 @@ impl Sources {
 }
 
 impl LetterFilter {
-    fn wants(&self, letter: &v1::DeadLetter) -> bool {
-        self.tenant_id.as_ref().is_none_or(|tenant| *tenant == letter.tenant_id)
-            && self.reason.is_none_or(|reason| reason as u32 == letter.reason)
+    fn wants(&self, case: &Case) -> bool {
+        self.tenant_id.as_ref().is_none_or(|tenant| *tenant == case.letter.tenant_id)
+            && self.reason.is_none_or(|reason| reason as u32 == case.letter.reason)
+            && self.state.is_none_or(|state| state == case.state())
     }
 }
 
-fn read(partition: u32, clustering: &[u8], value: &[u8]) -> Result<Letter, Problem> {
+/// The first key behind one.
+fn behind(clustering: &[u8]) -> Vec<u8> {
+    [clustering, &[0]].concat()
+}
+
+fn read(partition: u32, clustering: &[u8], value: &[u8]) -> Result<Case, Problem> {
     let damaged = || Problem::internal(&"a dead letter cannot be read");
-    let (rank, index) = clustering.split_first_chunk::<8>().ok_or_else(damaged)?;
-    let index: [u8; 4] = index.try_into().map_err(|_| damaged())?;
-    let rank = Rank::from_u64(u64::from_be_bytes(*rank));
-    Ok(Letter {
-        partition,
-        position: Position::new(rank, u32::from_be_bytes(index)),
-        content: v1::DeadLetter::decode(value).map_err(|_| damaged())?,
-    })
+    let position = decode_position(clustering).ok_or_else(damaged)?;
+    let letter = v1::DeadLetter::decode(value).map_err(|_| damaged())?;
+    Ok(Case { partition, position, letter, done: Vec::new() })
 }

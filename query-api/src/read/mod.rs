@@ -6,6 +6,7 @@ pub(crate) mod explain;
 pub(crate) mod invoices;
 pub(crate) mod letters;
 pub(crate) mod position;
+pub(crate) mod preview;
 pub(crate) mod pulse;
 pub(crate) mod resources;
 pub(crate) mod sources;

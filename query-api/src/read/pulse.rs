@@ -196,6 +196,27 @@ impl Sources {
         self.pending(name, partition, position)?.ok_or_else(unknown)
     }
 
+    /// What became of whatever pulse stands at a position; `None` when none does, or its record is not held any more.
+    pub(crate) fn fate_at(
+        &self,
+        partition: u32,
+        position: Position,
+    ) -> Result<Option<&'static str>, Problem> {
+        let state = lookup::load_state(&*self.store, partition)?;
+        let Some(state) = state.filter(|state| position.rank < state.rank()) else {
+            return Ok(Some("pending"));
+        };
+        if state.gaps.iter().any(|gap| (gap.from..gap.to).contains(&position.rank.offset())) {
+            return Ok(None);
+        }
+        let mut fate = None;
+        self.archive().visit_records(partition, &[position.rank], position, &mut |archived| {
+            fate = (archived.position == position).then(|| archived.fate.as_str());
+            Next::Enough
+        })?;
+        Ok(fate)
+    }
+
     /// The fate of a folded pulse, if it is the one asked for.
     fn folded(
         &self,

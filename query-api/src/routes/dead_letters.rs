@@ -1,4 +1,5 @@
-//! `GET /v1/dead-letters` and `/v1/dead-letters/{id}`: what could not be counted, and why (G13).
+//! `GET /v1/dead-letters` and `/v1/dead-letters/{id}`: what could not be counted, why, and what was done about
+//! it (G13).
 
 use std::sync::Arc;
 
@@ -7,21 +8,20 @@ use axum::response::Response;
 use pulso_domain::ids::TenantId;
 use pulso_domain::position::Position;
 use pulso_domain::reason::Reason;
-use pulso_domain::time::Instant;
+use pulso_ingestor_consumer::desk::{Case, LetterState};
 use pulso_ingestor_consumer::fold::letters::WHOLE_RECORD;
-use pulso_proto::walk;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::api::Api;
 use crate::http::format::json;
 use crate::http::paging::{Paging, bad_token};
-use crate::http::params::{Parameters, Segments, Strict, page_size};
+use crate::http::params::{Parameters, Segments, Strict, page_size, shorten};
 use crate::problem::{Code, Problem};
-use crate::read::letters::{Letter, LetterFilter};
-use crate::read::pulse::PulseView;
+use crate::read::letters::LetterFilter;
 use crate::read::sources::Sources;
 use crate::read::wait::Until;
+use crate::routes::letter_view::{DeadLetter, DeadLetterDetails, ReasonWord, StateWord};
 
 /// Parameters of the list.
 #[derive(Deserialize, IntoParams)]
@@ -33,6 +33,9 @@ pub(crate) struct DeadLettersParams {
     /// Only for this reason.
     #[param(value_type = Option<ReasonWord>)]
     reason: Option<String>,
+    /// Only in this state.
+    #[param(value_type = Option<StateWord>)]
+    state: Option<String>,
     /// Most dead letters of a page. With a rare filter a page may be shorter, also empty, and have a next one.
     #[param(value_type = Option<u16>, minimum = 1, maximum = 1000, example = 100)]
     page_size: Option<String>,
@@ -65,25 +68,6 @@ pub(crate) struct DeadLetterPath {
     id: String,
 }
 
-/// The reasons, as the schema has them.
-pub(crate) struct ReasonWord;
-
-impl utoipa::PartialSchema for ReasonWord {
-    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
-        utoipa::openapi::ObjectBuilder::new()
-            .schema_type(utoipa::openapi::schema::Type::String)
-            .description(Some("Why a pulse could not be counted."))
-            .enum_values(Some(Reason::ALL.map(Reason::code)))
-            .into()
-    }
-}
-
-impl ToSchema for ReasonWord {
-    fn name() -> std::borrow::Cow<'static, str> {
-        "Reason".into()
-    }
-}
-
 /// A page of dead letters.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct DeadLetters {
@@ -93,56 +77,6 @@ pub(crate) struct DeadLetters {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     next_page_token: Option<String>,
-}
-
-/// A pulse or record that could not be counted.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct DeadLetter {
-    /// Its origin as `generation:partition:offset:index`; a whole record has no index.
-    #[schema(example = "1:3:1024:17")]
-    id: String,
-    /// Why.
-    #[schema(value_type = ReasonWord, example = "ID_CONFLICT")]
-    reason: &'static str,
-    /// What exactly is wrong.
-    detail: String,
-    /// Where it came from.
-    origin: Origin,
-    /// When the log took it.
-    #[schema(format = "date-time")]
-    appended_at: String,
-    /// The tenant, when it could be read.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    #[schema(required = false, example = "acme")]
-    tenant_id: String,
-    /// Of a conflict: where the counted one stands.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(example = "1:3:980:2", nullable = false)]
-    first_position: Option<String>,
-    /// The pulse, when it can be read.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    pulse: Option<PulseView>,
-    /// Whether it was sent again.
-    replayed: bool,
-}
-
-/// Where a dead letter came from.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct Origin {
-    /// The topic.
-    #[schema(example = "resource-consumption")]
-    topic: String,
-    /// The generation.
-    generation: u32,
-    /// The partition.
-    partition: u32,
-    /// The record's offset.
-    offset: u64,
-    /// The pulse's index in the record; absent when the whole record is the dead letter.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    index: Option<u32>,
 }
 
 /// Lists dead letters.
@@ -163,52 +97,74 @@ pub(crate) async fn list_dead_letters(
     let params = asked.params;
     let filter = filter(&params)?;
     let size = page_size(params.page_size.as_deref())?;
-    let names = [params.tenant_id.as_deref(), params.reason.as_deref()].map(Option::unwrap_or_default);
-    let paging = Paging::new(&api.sources.hash_key, &["dead-letters", names[0], names[1]]);
-    let after = match paging.place(params.page_token.as_deref())? {
-        None => None,
-        Some(place) => {
-            let (partition, clustering) = place.split_first_chunk::<4>().ok_or_else(bad_token)?;
-            Some((u32::from_be_bytes(*partition), clustering.to_vec()))
-        }
-    };
+    let paging = letter_paging(&api, "dead-letters", &filter);
+    let after = letter_place(&paging, params.page_token.as_deref())?;
     api.wait_for(params.wait_for.as_deref(), Until::Folded).await?;
     api.read(move |api| {
         let found = api.sources.letters(&filter, after.as_ref(), size)?;
-        let next_page_token = found.more_after.map(|(partition, clustering)| {
-            paging.token(&[&partition.to_be_bytes(), clustering.as_slice()].concat())
-        });
-        let dead_letters = found.letters.into_iter().map(shown).collect();
+        let next_page_token = found.more_after.map(|place| letter_token(&paging, &place));
+        let dead_letters = found.letters.iter().map(DeadLetter::of).collect();
         json(&DeadLetters { dead_letters, next_page_token })
     })
     .await
 }
 
+/// Names a list of letters for its page tokens.
+pub(crate) fn letter_paging(api: &Api, operation: &str, filter: &LetterFilter) -> Paging {
+    let tenant_id = filter.tenant_id.as_deref().unwrap_or_default();
+    let reason = filter.reason.map_or("", Reason::code);
+    let state = filter.state.map_or("", LetterState::as_str);
+    Paging::new(&api.sources.hash_key, &[operation, tenant_id, reason, state])
+}
+
+/// Where a page of letters begins.
+pub(crate) fn letter_place(paging: &Paging, token: Option<&str>) -> Result<Option<(u32, Vec<u8>)>, Problem> {
+    let Some(place) = paging.place(token)? else { return Ok(None) };
+    let (partition, clustering) = place.split_first_chunk::<4>().ok_or_else(bad_token)?;
+    Ok(Some((u32::from_be_bytes(*partition), clustering.to_vec())))
+}
+
+/// The token of the page behind a place.
+pub(crate) fn letter_token(paging: &Paging, (partition, clustering): &(u32, Vec<u8>)) -> String {
+    paging.token(&[&partition.to_be_bytes(), clustering.as_slice()].concat())
+}
+
 fn filter(params: &DeadLettersParams) -> Result<LetterFilter, Problem> {
-    let tenant_id = params.tenant_id.clone();
-    if tenant_id.as_ref().is_some_and(|tenant| TenantId::new(tenant).is_none()) {
+    letter_filter([params.tenant_id.as_deref(), params.reason.as_deref(), params.state.as_deref()])
+}
+
+/// Reads tenant, reason and state.
+pub(crate) fn letter_filter([tenant_id, reason, state]: [Option<&str>; 3]) -> Result<LetterFilter, Problem> {
+    if tenant_id.is_some_and(|tenant| TenantId::new(tenant).is_none()) {
         return Err(Problem::parameter("tenant_id", "use 1 to 64 characters of A-Z a-z 0-9 . _ -"));
     }
-    let reason = match params.reason.as_deref() {
-        None => None,
-        Some(code) => Some(Reason::from_code(code).ok_or_else(|| {
-            let known = Reason::ALL.map(Reason::code).join(", ");
-            Problem::parameter("reason", format!("use one of: {known}"))
-        })?),
-    };
-    Ok(LetterFilter { tenant_id, reason })
+    let reason = reason.map(|code| {
+        let known = || Reason::ALL.map(Reason::code).join(", ");
+        Reason::from_code(code)
+            .ok_or_else(|| Problem::parameter("reason", format!("use one of: {}", known())))
+    });
+    let state = state.map(|word| {
+        let known = || LetterState::ALL.map(LetterState::as_str).join(", ");
+        LetterState::parse(word)
+            .ok_or_else(|| Problem::parameter("state", format!("use one of: {}", known())))
+    });
+    Ok(LetterFilter {
+        tenant_id: tenant_id.map(str::to_owned),
+        reason: reason.transpose()?,
+        state: state.transpose()?,
+    })
 }
 
 /// Shows one dead letter.
 ///
-/// With its origin, and the pulse when it can be read.
+/// With its origin, its bytes decoded as far as they go, and everything that was done about it.
 #[utoipa::path(
     get,
     path = "/v1/dead-letters/{id}",
     operation_id = "getDeadLetter",
     tag = "operations",
     params(DeadLetterPath, DeadLetterParams),
-    responses((status = 200, description = "The dead letter.", body = DeadLetter)),
+    responses((status = 200, description = "The dead letter.", body = DeadLetterDetails)),
 )]
 pub(crate) async fn get_dead_letter(
     State(api): State<Arc<Api>>,
@@ -217,12 +173,20 @@ pub(crate) async fn get_dead_letter(
 ) -> Result<Response, Problem> {
     api.wait_for(asked.params.wait_for.as_deref(), Until::Folded).await?;
     api.read(move |api| {
-        let unknown = || Problem::new(Code::DeadLetterNotFound, "take the id from the list /v1/dead-letters");
-        let (partition, position) = place(&api.sources, &path.id).ok_or_else(unknown)?;
-        let letter = api.sources.letter(partition, position)?.ok_or_else(unknown)?;
-        json(&shown(letter))
+        let case = known_letter(&api.sources, &path.id)?;
+        json(&DeadLetterDetails::of(&api.sources, &case)?)
     })
     .await
+}
+
+/// The letter of an id, or the problem that there is none.
+pub(crate) fn known_letter(sources: &Sources, id: &str) -> Result<Case, Problem> {
+    let unknown = || {
+        let detail = format!("there is no {}; take the id from the list /v1/dead-letters", shorten(id));
+        Problem::new(Code::DeadLetterNotFound, detail)
+    };
+    let (partition, position) = place(sources, id).ok_or_else(unknown)?;
+    sources.letter(partition, position)?.ok_or_else(unknown)
 }
 
 /// The place that an id names.
@@ -231,38 +195,5 @@ fn place(sources: &Sources, id: &str) -> Option<(u32, Position)> {
         2 => sources.record_place(id).map(|place| (place.partition, Position::new(place.rank, WHOLE_RECORD))),
         3 => sources.pulse_place(id),
         _ => None,
-    }
-}
-
-fn shown(letter: Letter) -> DeadLetter {
-    let (position, content) = (letter.position, letter.content);
-    let written = |position: Position| {
-        let (rank, partition) = (position.rank, letter.partition);
-        let record = format!("{}:{partition}:{}", rank.generation(), rank.offset());
-        if position.index == WHOLE_RECORD { record } else { format!("{record}:{}", position.index) }
-    };
-    let first = content.first_rank.map(pulso_domain::position::Rank::from_u64);
-    let first = first.map(|rank| written(Position::new(rank, content.first_index.unwrap_or_default())));
-    let reason = u8::try_from(content.reason).ok().and_then(Reason::from_byte);
-    let raw = content.origin_index.and_then(|_| walk::pulse(&content.original).ok());
-    let seconds = content.appended_at_nanos.div_euclid(1_000_000_000);
-    let nanos = i32::try_from(content.appended_at_nanos.rem_euclid(1_000_000_000)).unwrap_or_default();
-    DeadLetter {
-        id: written(position),
-        // A reason of a newer version cannot stand here: its fold would have halted the partition.
-        reason: reason.unwrap_or(Reason::Undecodable).code(),
-        detail: content.detail,
-        origin: Origin {
-            topic: content.origin_topic,
-            generation: content.origin_generation,
-            partition: content.origin_partition,
-            offset: content.origin_offset,
-            index: content.origin_index,
-        },
-        appended_at: Instant::new(seconds, nanos).unwrap_or(Instant::EPOCH).to_string(),
-        tenant_id: content.tenant_id,
-        first_position: first,
-        pulse: raw.as_ref().map(PulseView::of),
-        replayed: false,
     }
 }

@@ -73,6 +73,7 @@ async fn a_bad_value_names_its_field() {
         ("/v1/tenants/acme/pulses/a?position=a:b:c".to_owned(), "position"),
         ("/v1/dead-letters?reason=BECAUSE".to_owned(), "reason"),
         ("/v1/dead-letters?tenant_id=a%20b".to_owned(), "tenant_id"),
+        ("/v1/dead-letters?state=gone".to_owned(), "state"),
     ] {
         let problem = world.problem(&path, 400, "INVALID_PARAMETER").await;
         assert_eq!(problem["field"], field, "{path}");

@@ -20,7 +20,7 @@ use pulso_ingestor_consumer::fold::partition::{FoldConfig, FoldRules};
 use pulso_ingestor_consumer::fold::state::FoldState;
 use pulso_ingestor_consumer::worker::PartitionWorker;
 use pulso_platform::log::embedded::{EmbeddedLog, EmbeddedLogConfig};
-use pulso_platform::log::{Appended, Log};
+use pulso_platform::log::{Appended, Log, LogLayout};
 use pulso_platform::service::clock::Clock;
 use pulso_platform::store::Store;
 use pulso_platform::store::memory::MemoryStore;
@@ -83,19 +83,7 @@ impl World {
         let (log, store) = (Arc::new(log), Arc::new(MemoryStore::new()));
         let hash_key = HashKey::new([7; 16]);
         let layout = log.layout();
-        let open = |partition| {
-            let config = FoldConfig {
-                partition,
-                partitions: PARTITIONS,
-                topic: "resource-consumption".into(),
-                shape: RunShape::FORMAT,
-                hash_key,
-                rules: FoldRules::ALL,
-            };
-            let first = FoldState::first(layout.generation, layout.log_id);
-            PartitionWorker::open(Arc::clone(&store) as Arc<dyn Store>, config, &first).expect("opens")
-        };
-        let workers = (0..PARTITIONS).map(open).collect();
+        let workers = workers(&store, layout, hash_key);
         let pricing = Rating::start(Arc::clone(&log), Arc::clone(&store));
         let sources = Sources {
             archive: Kept::InLog,
@@ -126,15 +114,16 @@ impl World {
 
     /// Folds all that is in the log, and makes it durable.
     pub(crate) fn fold(&mut self) {
-        for (partition, worker) in (0..).zip(&mut self.workers) {
-            let end = self.log.watermarks(partition).expect("reads").end_offset;
-            let offsets: Vec<u64> = (worker.fold().state().offset..end).collect();
-            for record in self.log.fetch(partition, &offsets).expect("reads") {
-                worker.fold_record(&record).expect("folds");
-            }
-            let changed = worker.flush().expect("flushes");
-            changed.into_iter().for_each(|changed| self.pricing.changes.send(changed).expect("runs"));
+        for changed in fold(&self.log, &mut self.workers) {
+            self.pricing.changes.send(changed).expect("runs");
         }
+    }
+
+    /// A store that is made from the log alone.
+    pub(crate) fn folded_again(&self) -> Arc<MemoryStore> {
+        let store = Arc::new(MemoryStore::new());
+        fold(&self.log, &mut workers(&store, self.log.layout(), self.sources.hash_key));
+        store
     }
 
     /// Folds all that is in the log, and rates it.
@@ -166,6 +155,21 @@ impl World {
         self.answer(request.body(body.into()).expect("a request")).await
     }
 
+    /// What the desk answers to a good request.
+    pub(crate) async fn desk(&self, verb: &str, request: Value) -> Value {
+        let path = format!("/v1/dead-letters:{verb}");
+        let answer = self.post(&path, "application/json", request.to_string()).await;
+        assert_eq!(answer.status, StatusCode::OK, "{path} {request}: {}", answer.text());
+        answer.json()
+    }
+
+    /// The problem that the desk answers to a bad request.
+    pub(crate) async fn desk_problem(&self, verb: &str, request: Value, problem: (u16, &str)) -> Value {
+        let path = format!("/v1/dead-letters:{verb}");
+        let answer = self.post(&path, "application/json", request.to_string()).await;
+        answer.is_problem(&path, problem.0, problem.1)
+    }
+
     pub(crate) async fn get_as(&self, path: &str, accept: &str) -> Answer {
         let request = Request::get(path).header(header::ACCEPT, accept);
         self.answer(request.body(Body::empty()).expect("a request")).await
@@ -184,6 +188,35 @@ impl World {
         let answer = self.get(path).await;
         answer.is_problem(path, status, code)
     }
+}
+
+fn workers(store: &Arc<MemoryStore>, layout: LogLayout, hash_key: HashKey) -> Vec<PartitionWorker> {
+    let open = |partition| {
+        let config = FoldConfig {
+            partition,
+            partitions: PARTITIONS,
+            topic: "resource-consumption".into(),
+            shape: RunShape::FORMAT,
+            hash_key,
+            rules: FoldRules::ALL,
+        };
+        let first = FoldState::first(layout.generation, layout.log_id);
+        PartitionWorker::open(Arc::clone(store) as Arc<dyn Store>, config, &first).expect("opens")
+    };
+    (0..PARTITIONS).map(open).collect()
+}
+
+fn fold(log: &EmbeddedLog, workers: &mut [PartitionWorker]) -> Vec<UsageChanged> {
+    let mut all = Vec::new();
+    for (partition, worker) in (0..).zip(workers) {
+        let end = log.watermarks(partition).expect("reads").end_offset;
+        let offsets: Vec<u64> = (worker.fold().state().offset..end).collect();
+        for record in log.fetch(partition, &offsets).expect("reads") {
+            worker.fold_record(&record).expect("folds");
+        }
+        all.extend(worker.flush().expect("flushes"));
+    }
+    all
 }
 
 /// The pricing service, running in its thread.

@@ -2,6 +2,8 @@
 
 mod bad_input;
 mod catalog;
+mod desk;
+mod desk_cases;
 mod document;
 mod explain;
 mod fixture;

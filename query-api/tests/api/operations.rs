@@ -107,14 +107,22 @@ async fn g13_dead_letters_are_listed_filtered_and_shown() {
     assert_eq!(brief(&world.read("/v1/dead-letters?tenant_id=acme").await), all[..2]);
     assert_eq!(brief(&world.read("/v1/dead-letters?reason=INVALID_AMOUNT").await), all[1..2]);
     assert_eq!(brief(&world.read("/v1/dead-letters?tenant_id=other").await), Vec::<String>::new());
-    for (place, id) in [conflict, bad, whole].iter().enumerate() {
+    for (place, id) in [&conflict, &bad, &whole].into_iter().enumerate() {
         let one = world.read(&format!("/v1/dead-letters/{id}")).await;
-        assert_eq!(one, list["dead_letters"][place]);
+        for (name, value) in list["dead_letters"][place].as_object().expect("a letter") {
+            assert_eq!(&one[name], value, "{id}: {name}");
+        }
+        assert_eq!((&one["state"], &one["actions"]), (&json!("open"), &json!([])));
         assert_eq!(one["replayed"], false);
         assert_eq!(one["origin"]["partition"], partition);
     }
     assert_eq!(list["dead_letters"][0]["first_position"], format!("1:{partition}:{offset}:0"));
     assert!(list["dead_letters"][2].get("pulse").is_none());
+    let whole = world.read(&format!("/v1/dead-letters/{whole}")).await;
+    assert_eq!(
+        (&whole["original"]["hex"], &whole["original"]["text"]),
+        (&json!("67617262616765"), &json!("garbage"))
+    );
     for unknown in ["1:0:99:0", "1:0:0", "x", "1:9:0:0", "1:0:0:0:0"] {
         world.problem(&format!("/v1/dead-letters/{unknown}"), 404, "DEAD_LETTER_NOT_FOUND").await;
     }
