@@ -9,6 +9,7 @@ pub mod cli;
 pub mod client;
 pub mod demo;
 pub mod dev;
+pub mod dlq;
 pub mod doctor;
 pub mod import;
 pub mod log_admin;

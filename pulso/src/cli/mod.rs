@@ -8,7 +8,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::cli::exit::{Exit, Failure, Outcome};
 use crate::cli::output::Format;
-use crate::{audit, demo, dev, doctor, import, log_admin, read, send};
+use crate::{audit, demo, dev, dlq, doctor, import, log_admin, read, send};
 
 /// Usage metering and billing: pulses in, exact charges out.
 ///
@@ -58,9 +58,9 @@ pub enum Command {
     Invoice(read::invoice::InvoiceArgs),
     /// Shows the arithmetic of an invoice line and the pulses behind it.
     Explain(read::invoice::ExplainArgs),
-    /// Lists or shows dead letters.
+    /// Lists, shows, fixes, previews, replays or drops dead letters.
     #[command(subcommand)]
-    Dlq(read::dlq::DlqCommand),
+    Dlq(dlq::DlqCommand),
     /// Re-adds the archive and compares it with every total.
     Audit(audit::AuditArgs),
     /// Shows the log, reads it again, or goes on after a halt.
@@ -119,7 +119,7 @@ async fn run_client(command: Command, format: Format) -> Outcome {
         Command::Charges(args) => read::charges::run(&args, format).await,
         Command::Invoice(args) => read::invoice::run(&args, format).await,
         Command::Explain(args) => read::invoice::explain(&args, format).await,
-        Command::Dlq(command) => read::dlq::run(&command, format).await,
+        Command::Dlq(command) => dlq::run(&command, format).await,
         other => Err(Failure::failed(format!("{other:?} is not a client command"))),
     }
 }

@@ -287,6 +287,7 @@ impl Shared {
     fn start_api(&self, listener: TcpListener, args: &ServerArgs, hash_key: HashKey) {
         let settings = QuerySettings {
             wait_max: args.wait_max,
+            accept_future: args.accept_future,
             body_bytes_max: usize::try_from(args.body_bytes_max).unwrap_or(usize::MAX),
             drain_max: args.process.grace / 2,
             ..QuerySettings::default()

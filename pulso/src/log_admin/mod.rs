@@ -138,9 +138,14 @@ fn fold_config(folder: &DataFolder, partition: u32) -> FoldConfig {
 
 /// Who is at the keyboard, as far as the system says.
 fn actor() -> Actor {
+    Actor { name: actor_name(), at_nanos: Clock::System.now_nanos() }
+}
+
+/// The name of whoever is at the keyboard.
+pub(crate) fn actor_name() -> String {
     let name = ["SUDO_USER", "USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
-    let name = name.unwrap_or_else(|| format!("uid {}", rustix::process::getuid().as_raw()));
-    Actor { name, at_nanos: Clock::System.now_nanos() }
+    let name = name.filter(|name| !name.trim().is_empty());
+    name.unwrap_or_else(|| format!("uid {}", rustix::process::getuid().as_raw()))
 }
 
 fn refused(error: &AdminError) -> Failure {

@@ -2,7 +2,6 @@
 
 pub mod catalog;
 pub mod charges;
-pub mod dlq;
 pub mod invoice;
 pub mod usage;
 

@@ -4,6 +4,7 @@
 mod harness;
 
 mod commands;
+mod dead_letters;
 mod folder;
 mod import;
 mod reads;

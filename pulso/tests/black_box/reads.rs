@@ -17,6 +17,12 @@ rate_cards:
 
 fn server(folder: &tempfile::TempDir) -> Server {
     let server = Server::start(&folder.path().join("data"));
+    apply_catalog(&server, folder);
+    server
+}
+
+/// Gives the server its prices.
+pub(crate) fn apply_catalog(server: &Server, folder: &tempfile::TempDir) {
     let file = folder.path().join("catalog.yaml");
     std::fs::write(&file, CATALOG).expect("writes");
     let file = file.to_str().expect("UTF-8");
@@ -24,11 +30,10 @@ fn server(folder: &tempfile::TempDir) -> Server {
     assert!(planned.stdout.starts_with("version 1, 3 changes"), "{planned:?}");
     let applied = server.client(&["catalog", "apply", file, "--output", "json"]).expect_code(0).json();
     assert_eq!(applied["version"], 1);
-    server
 }
 
 /// Sends pulses and waits, by the ledger, until they are folded and rated.
-fn send(server: &Server, lines: &[String], code: i32) {
+pub(crate) fn send(server: &Server, lines: &[String], code: i32) {
     server.client_with_input(&["send", "-"], &lines.concat()).expect_code(code);
     let (_, ledger) = server.get("/v1/ledger");
     for partition in ledger["partitions"].as_array().expect("a list") {
