@@ -9,6 +9,7 @@ use pulso_domain::fate::FateCounts;
 use pulso_platform::log::LogRecord;
 use tokio_util::sync::CancellationToken;
 
+use crate::burst::Burst;
 use crate::fold::halt::Stop;
 use crate::metrics::{self as names, RETRIES};
 use crate::pipeline::{ConsumerConfig, ConsumerDeps};
@@ -39,6 +40,7 @@ struct Folding {
     /// What was in the last flush, for the metrics.
     counts: FateCounts,
     records: u64,
+    burst: Burst,
 }
 
 /// One worker with its partitions.
@@ -62,6 +64,7 @@ impl<'a> FoldLoop<'a> {
             counts: open.worker.fold().state().counts,
             worker: open.worker,
             records: 0,
+            burst: Burst::new(config.undecodable_max),
         };
         let partitions = partitions.into_iter().map(folding).collect();
         Self { number, partitions, config, deps, flushed_at: Instant::now() }
@@ -104,8 +107,15 @@ impl<'a> FoldLoop<'a> {
             if record.offset < folding.worker.fold().state().offset {
                 return;
             }
+            if let Some(sentence) = folding.burst.stops_before(record) {
+                self.halt(place, &sentence);
+                return;
+            }
+            let letters = folding.worker.fold().state().counts.dead_lettered;
             match folding.worker.fold_record(record) {
                 Ok(()) => {
+                    let more = folding.worker.fold().state().counts.dead_lettered - letters;
+                    folding.burst.note(record, more);
                     folding.records += 1;
                     return;
                 }

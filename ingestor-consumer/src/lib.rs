@@ -8,6 +8,7 @@ pub mod admin;
 pub mod archive;
 pub mod audit;
 mod blobs;
+mod burst;
 pub mod desk;
 pub mod fold;
 mod fold_loop;

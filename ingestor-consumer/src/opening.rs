@@ -56,6 +56,7 @@ fn try_open(deps: &ConsumerDeps, config: FoldConfig, archive: Kept) -> Result<Pa
     let mut worker = PartitionWorker::open(Arc::clone(&deps.store), config, &first)?;
     worker.archive_in(archive);
     worker.hand_over_to(deps.handoff.confirmed());
+    worker.send_letters_to(deps.letters.clone());
     verify(&*deps.log, partition, worker.fold().state())?;
     worker.pass_gap();
     Ok(worker)

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::archive::Kept;
 use crate::fold::ids::RunShape;
+use crate::fold::letter_message::LetterOutlet;
 use crate::fold::partition::{FoldConfig, FoldRules};
 use crate::fold_loop::{FoldLoop, OpenPartition};
 use crate::halts::Halts;
@@ -47,6 +48,8 @@ pub struct ConsumerConfig {
     pub archive: Kept,
     /// Usage rows that each worker holds in RAM at most, about; more are evicted after a flush.
     pub rows_max: usize,
+    /// Undecodable records among the last 1000 of a partition before it halts; 0 for no limit.
+    pub undecodable_max: usize,
 }
 
 impl Default for ConsumerConfig {
@@ -58,6 +61,8 @@ impl Default for ConsumerConfig {
             archive: Kept::InLog,
             // About 200 bytes a row with its key and indexes: 200 MB.
             rows_max: 1_000_000,
+            // A hand can mend these; more of them mean a producer that is set up wrongly.
+            undecodable_max: 100,
         }
     }
 }
@@ -73,6 +78,8 @@ pub struct ConsumerDeps {
     pub hash_key: HashKey,
     /// How changes are handed to pricing.
     pub handoff: Outlet,
+    /// Who takes dead letters as messages before the progress passes them; `None` where the store's are enough.
+    pub letters: Option<Arc<LetterOutlet>>,
     /// Where halted partitions are told.
     pub halts: Arc<Halts>,
 }

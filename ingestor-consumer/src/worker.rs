@@ -16,6 +16,7 @@ use crate::blobs::Blobs;
 use crate::fold::halt::{Halt, Stop};
 use crate::fold::ids::cell::Cell;
 use crate::fold::ids::open::OpenRun;
+use crate::fold::letter_message::{LetterMessage, LetterOutlet};
 use crate::fold::partition::{FoldConfig, PartitionFold, Start};
 use crate::fold::prepare::CellName;
 use crate::fold::rows::row_key;
@@ -37,6 +38,10 @@ pub struct PartitionWorker {
     handoff: Option<Arc<dyn Handoff>>,
     /// The rank that everything is handed over through.
     handed: Rank,
+    /// Who takes dead letters before the progress passes them; `None` where the store's are enough.
+    letters: Option<Arc<LetterOutlet>>,
+    /// The rank that dead letters were sent through: a store that fails does not have them sent at each try.
+    letters_sent: Rank,
 }
 
 /// A rewind that is under way: what stands in the store must come out again.
@@ -84,7 +89,8 @@ impl PartitionWorker {
         let (index, list) = runs::load_index(&*store, partition, &config.shape, &[])?;
         let fold = PartitionFold::start(config, Start { state, index, list, open })?;
         let handed = fold.state().rank();
-        Ok(Self { store, fold, rewind, blobs: None, handoff: None, handed })
+        let (letters, letters_sent) = (None, Rank::ZERO);
+        Ok(Self { store, fold, rewind, blobs: None, handoff: None, handed, letters, letters_sent })
     }
 
     /// Says where folded records are archived; without a word, nowhere but in the log.
@@ -95,6 +101,11 @@ impl PartitionWorker {
     /// Says to whom usage is handed over before the progress passes it; without a word, to nobody.
     pub fn hand_over_to(&mut self, handoff: Option<Arc<dyn Handoff>>) {
         self.handoff = handoff;
+    }
+
+    /// Says who takes dead letters, as messages, before the progress passes them; without a word, nobody.
+    pub fn send_letters_to(&mut self, outlet: Option<Arc<LetterOutlet>>) {
+        self.letters = outlet;
     }
 
     /// Bytes of the archive that wait for a flush: what the shell bounds, besides what the fold holds.
@@ -211,7 +222,8 @@ impl PartitionWorker {
             }
             let (mut flush, checkpoint) = self.fold.checkpoint();
             flush.cells.extend(self.blobs.iter().flat_map(|blobs| blobs.waiting().iter().cloned()));
-            match self.write(flush, checkpoint.through) {
+            let written = self.send_letters(&flush, checkpoint.through);
+            match written.and_then(|()| self.write(flush, checkpoint.through)) {
                 Ok(Flushed::Done) => {
                     self.handed = checkpoint.through;
                     let changed = self.fold.confirm(checkpoint);
@@ -255,6 +267,25 @@ impl PartitionWorker {
             }
         }
         Err(lost())
+    }
+
+    /// Sends the dead letters of a flush, those that were not sent before, and waits until they are durable.
+    fn send_letters(&mut self, flush: &Flush, through: Rank) -> Result<(), Stop> {
+        let Some(outlet) = &self.letters else { return Ok(()) };
+        let sent = self.letters_sent.as_u64();
+        let fresh = |(key, cell): &&(Key, pulso_platform::store::Cell)| {
+            key.table == Table::DeadLetters && cell.version >= sent
+        };
+        let letters = flush.cells.iter().filter(fresh).map(|(_, cell)| {
+            let letter = v1::DeadLetter::decode(cell.value.clone());
+            letter.map(|letter| LetterMessage::of(&letter)).map_err(|_| unreadable("a dead letter"))
+        });
+        let letters = letters.collect::<Result<Vec<_>, _>>()?;
+        if !letters.is_empty() {
+            outlet(&letters).map_err(Stop::Retry)?;
+        }
+        self.letters_sent = through;
+        Ok(())
     }
 
     /// Makes a flush durable. With a hand-off: rows and runs first, then what they changed is handed over, then the progress,

@@ -1,7 +1,8 @@
 //! The fold with its shell on a store in memory: what is counted, once, over restarts, rewinds and merges.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -14,6 +15,7 @@ use pulso_domain::usage::{RowKey, UsageRow};
 use pulso_domain::window::Level;
 use pulso_ingestor_consumer::fold::halt::{Halt, Stop};
 use pulso_ingestor_consumer::fold::ids::RunShape;
+use pulso_ingestor_consumer::fold::letter_message::LetterMessage;
 use pulso_ingestor_consumer::fold::partition::{FoldConfig, FoldRules};
 use pulso_ingestor_consumer::fold::state::FoldState;
 use pulso_ingestor_consumer::runs;
@@ -116,6 +118,29 @@ fn g13_a_dead_letter_does_not_claim_its_id() {
     worker.fold_record(&record(0, vec![pulse("a", "1e5", 0)])).expect("folds");
     worker.fold_record(&record(1, vec![pulse("a", "5", 0)])).expect("folds");
     assert_eq!(worker.fold().state().counts.counted, 1);
+}
+
+#[test]
+fn g13_dead_letters_are_confirmed_elsewhere_before_the_progress_passes_them() {
+    let store = Arc::new(MemoryStore::new());
+    let mut worker = open(&store);
+    let sent = Arc::new(Mutex::new(Vec::new()));
+    let (taking, down) = (Arc::clone(&sent), Arc::new(AtomicBool::new(true)));
+    let is_down = Arc::clone(&down);
+    worker.send_letters_to(Some(Arc::new(move |letters: &[LetterMessage]| {
+        taking.lock().expect("whole").extend(letters.iter().map(|letter| letter.key.clone()));
+        if is_down.load(Ordering::Relaxed) { Err("the brokers are gone".to_owned()) } else { Ok(()) }
+    })));
+    worker.fold_record(&record(0, vec![pulse("a", "1", 0), pulse("b", "1e5", 0)])).expect("folds");
+    worker.fold_record(&raw_record(1, b"garbage".to_vec())).expect("folds");
+    assert!(matches!(worker.flush(), Err(Stop::Retry(reason)) if reason.contains("brokers")));
+    assert!(store.contents().is_empty(), "nothing passes what is not confirmed");
+    down.store(false, Ordering::Relaxed);
+    worker.flush().expect("flushes");
+    worker.fold_record(&record(2, vec![pulse("c", "1", 0)])).expect("folds");
+    worker.flush().expect("flushes");
+    // The first try may have been written: the same letters once more.
+    assert_eq!(*sent.lock().expect("whole"), ["1:0:0:1", "1:0:1", "1:0:0:1", "1:0:1"]);
 }
 
 #[test]

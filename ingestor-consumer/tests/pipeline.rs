@@ -92,6 +92,7 @@ impl World {
             store: self.store(),
             hash_key: self.hash_key(),
             handoff: self.handoff.clone().map_or(Outlet::InProcess(handoff), Outlet::Confirmed),
+            letters: None,
             halts: Arc::clone(&halts),
         };
         let shutdown = CancellationToken::new();

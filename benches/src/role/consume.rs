@@ -79,6 +79,7 @@ impl Folding {
             store,
             hash_key,
             handoff: Outlet::InProcess(handoff),
+            letters: None,
             halts: Arc::clone(&halts),
         };
         let shutdown = CancellationToken::new();

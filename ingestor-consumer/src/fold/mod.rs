@@ -10,6 +10,7 @@ mod chunks;
 pub mod directory;
 pub mod halt;
 pub mod ids;
+pub mod letter_message;
 pub mod letters;
 mod narrow;
 pub mod partition;

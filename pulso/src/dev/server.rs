@@ -261,6 +261,7 @@ impl Shared {
         let config = ConsumerConfig {
             workers: args.workers as usize,
             flush_every: args.flush_every,
+            undecodable_max: args.undecodable_max as usize,
             ..ConsumerConfig::default()
         };
         let deps = ConsumerDeps {
@@ -268,6 +269,7 @@ impl Shared {
             store: Arc::clone(&self.store),
             hash_key: folder.hash_key,
             handoff: Outlet::InProcess(handoff),
+            letters: None,
             halts: Arc::clone(&self.halts),
         };
         let stop = self.tasks.stop_of(Stage::Work);

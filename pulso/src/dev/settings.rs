@@ -50,6 +50,9 @@ pub struct ServerArgs {
     #[arg(long, env = "PULSO_FLUSH_EVERY", value_name = "DURATION", default_value = "1s", value_parser = parse_duration)]
     #[serde(serialize_with = "as_text")]
     pub flush_every: Duration,
+    /// Undecodable records among the last 1000 of a partition before it halts; 0 for no limit
+    #[arg(long, env = "PULSO_UNDECODABLE_MAX", value_name = "NUMBER", default_value_t = 100, value_parser = clap::value_parser!(u32).range(..=1000))]
+    pub undecodable_max: u32,
     /// Partitions of a log that is made now; one that exists keeps its own
     #[arg(long, env = "PULSO_PARTITIONS", value_name = "NUMBER", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub partitions: u32,

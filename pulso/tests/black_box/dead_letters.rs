@@ -10,7 +10,7 @@ use pulso_platform::log::Log;
 use pulso_proto::v1;
 use serde_json::{Value, json};
 
-use crate::harness::{Ran, Server, now, pulse_line, pulso};
+use crate::harness::{Ran, Server, WAIT_MAX, now, pulse_line, pulso};
 use crate::reads::{apply_catalog, send};
 
 const PARTITIONS: u32 = 4;
@@ -216,4 +216,38 @@ fn dlq_prints_tables_and_csv_and_says_what_is_wrong() {
     ] {
         server.client(arguments).expect_code(code);
     }
+}
+
+/// Waits until the server says that it is not ready, and why: readiness is looked at now and then.
+fn not_ready(server: &Server) -> String {
+    let began = std::time::Instant::now();
+    loop {
+        let (status, told) = server.admin("/readyz");
+        if status == 503 {
+            return told;
+        }
+        assert!(began.elapsed() < WAIT_MAX, "{status} {told}");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn g13_a_burst_of_foreign_bytes_stops_its_partition_and_says_so() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("data");
+    assert_eq!(Server::start(&data).stop(), 0);
+    let own = own_partition();
+    append(&data, (0..5).map(|_| (own, b"no record".to_vec())).collect());
+    let server = Server::start_with(&data, &["--undecodable-max", "3"]);
+    let told = not_ready(&server);
+    assert!(told.contains("--undecodable-max"), "{told}");
+    let (_, ledger) = server.get("/v1/ledger");
+    let line = &ledger["partitions"][own as usize];
+    assert_eq!((&line["state"], &line["dead_lettered"]), (&json!("halted"), &json!(3)), "{line}");
+    assert_eq!(letters(&server, &[]).len(), 3, "what was folded before it is kept");
+    assert_eq!(server.stop(), 0);
+    let server = Server::start_with(&data, &["--undecodable-max", "0"]);
+    let end = line["end_offset"].as_u64().expect("an offset");
+    assert_eq!(server.get(&format!("/v1/ledger?wait_for={own}:{}", end - 1)).0, 200);
+    assert_eq!(letters(&server, &["--reason", "UNDECODABLE"]).len(), 5);
 }
