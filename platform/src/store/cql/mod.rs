@@ -16,6 +16,7 @@
 #[cfg(feature = "cluster-tests")]
 pub mod apart;
 mod layout;
+pub mod metrics;
 mod read;
 pub mod schema;
 mod session;
@@ -27,14 +28,16 @@ mod tests;
 mod write;
 
 use std::collections::HashSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use ::metrics::{counter, histogram};
 use parking_lot::Mutex;
 use recloser::Recloser;
 use scylla::client::session::Session;
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 
+use self::metrics::{STORE_CALL_SECONDS, STORE_SETS_LOST_TOTAL, STORE_UNAVAILABLE_TOTAL};
 use super::{Cell, Flush, Flushed, Key, Range, Store, StoreError, Table};
 pub use settings::CqlSettings;
 use statements::Statements;
@@ -112,13 +115,16 @@ impl CqlStore {
             return Err(StoreError::Unavailable("it is closed".to_owned()));
         };
         let call = || session::wait(runtime.handle(), work(&self.inner));
-        match self.breaker.call_with(StoreError::is_retryable, call) {
-            Ok(done) => Ok(done),
-            Err(recloser::Error::Inner(error)) => Err(error),
-            Err(recloser::Error::Rejected) => Err(StoreError::Unavailable(
-                "its last requests failed; the next is tried in a second".to_owned(),
-            )),
+        let done = self.breaker.call_with(StoreError::is_retryable, call).map_err(|error| match error {
+            recloser::Error::Inner(error) => error,
+            recloser::Error::Rejected => {
+                StoreError::Unavailable("its last requests failed; the next is tried in a second".to_owned())
+            }
+        });
+        if done.as_ref().is_err_and(StoreError::is_retryable) {
+            counter!(STORE_UNAVAILABLE_TOTAL).increment(1);
         }
+        done
     }
 }
 
@@ -127,7 +133,7 @@ impl Store for CqlStore {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
-        self.wait(async |inner| inner.get(keys).await)
+        timed("get", || self.wait(async |inner| inner.get(keys).await))
     }
 
     fn scan(
@@ -137,13 +143,25 @@ impl Store for CqlStore {
         range: &Range,
         limit: usize,
     ) -> Result<Vec<(Vec<u8>, Cell)>, StoreError> {
-        self.wait(async |inner| inner.scan(table, partition, range, limit).await)
+        timed("scan", || self.wait(async |inner| inner.scan(table, partition, range, limit).await))
     }
 
     fn flush(&self, flush: Flush) -> Result<Flushed, StoreError> {
         write::check(&flush)?;
-        self.wait(async |inner| inner.flush(&flush).await)
+        let flushed = timed("flush", || self.wait(async |inner| inner.flush(&flush).await))?;
+        if matches!(flushed, Flushed::Lost(_)) {
+            counter!(STORE_SETS_LOST_TOTAL).increment(1);
+        }
+        Ok(flushed)
     }
+}
+
+/// Does a call and says how long it took, whatever came of it.
+fn timed<T>(call: &'static str, work: impl FnOnce() -> T) -> T {
+    let begun = Instant::now();
+    let done = work();
+    histogram!(STORE_CALL_SECONDS, "call" => call).record(begun.elapsed());
+    done
 }
 
 impl Drop for CqlStore {

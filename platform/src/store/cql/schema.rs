@@ -4,9 +4,11 @@
 //! of them knows. A keyspace that is there is taken as it is, so whoever wants another replication makes it beforehand.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 use scylla::client::session::Session;
+use scylla::statement::Statement;
 
 use super::CqlStore;
 use super::layout::{self, Home};
@@ -16,6 +18,8 @@ use crate::store::{CompareAndSet, Flush, Key, Store, StoreError, Table};
 
 /// The version of the tables that this binary makes and reads.
 pub const SCHEMA_VERSION: u32 = 1;
+/// A change of the schema waits until every node has it.
+const DEFINE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Makes or checks the keyspace and its tables. `replication_factor` is the number of copies in each data center, and is
 /// used only when the keyspace is not there yet.
@@ -30,23 +34,25 @@ pub fn init(settings: &CqlSettings, replication_factor: u32) -> Result<(), Store
     runtime.shutdown_background();
     made?;
     let store = CqlStore::connect(settings)?;
-    match store.version()? {
-        Some(found) if found > SCHEMA_VERSION => {
-            Err(StoreError::NeedsUpgrade { found, supported: SCHEMA_VERSION })
-        }
-        Some(SCHEMA_VERSION) => Ok(()),
-        _ => {
-            store.make_tables()?;
-            store.write_version()
-        }
+    let found = store.version()?;
+    if let Some(found) = found.filter(|found| *found > SCHEMA_VERSION) {
+        return Err(StoreError::NeedsUpgrade { found, supported: SCHEMA_VERSION });
     }
+    store.make_tables()?;
+    if found.is_none() { store.write_version() } else { Ok(()) }
 }
 
 /// The keyspace, and the table that the version stands in.
 async fn make_keyspace(settings: &CqlSettings, replication_factor: u32) -> Result<(), StoreError> {
     let session = session::connect(settings, None).await?;
     let keyspace = &settings.cql_keyspace;
-    if session.get_cluster_state().get_keyspace(keyspace).is_none() {
+    let home = layout::home(Table::Meta, b"");
+    let cluster = session.get_cluster_state();
+    let found = cluster.get_keyspace(keyspace);
+    if found.is_some_and(|found| found.tables.contains_key(home.name)) {
+        return Ok(());
+    }
+    if found.is_none() {
         check_replication(&session, replication_factor)?;
         let text = format!(
             "CREATE KEYSPACE IF NOT EXISTS {keyspace} WITH replication = \
@@ -55,7 +61,7 @@ async fn make_keyspace(settings: &CqlSettings, replication_factor: u32) -> Resul
         define(&session, &text).await?;
     }
     session.use_keyspace(keyspace, false).await.map_err(|error| unavailable(&error))?;
-    define(&session, &table_text(layout::home(Table::Meta, b""))).await
+    define(&session, &table_text(home)).await
 }
 
 /// With fewer nodes than copies no quorum would ever answer.
@@ -75,7 +81,9 @@ fn check_replication(session: &Session, replication_factor: u32) -> Result<(), S
 }
 
 async fn define(session: &Session, text: &str) -> Result<(), StoreError> {
-    session.query_unpaged(text, ()).await.map_err(|error| unavailable(&error))?;
+    let mut statement = Statement::new(text);
+    statement.set_request_timeout(Some(DEFINE_TIMEOUT));
+    session.query_unpaged(statement, ()).await.map_err(|error| unavailable(&error))?;
     Ok(())
 }
 
@@ -99,9 +107,13 @@ fn version_key() -> Key {
 }
 
 impl CqlStore {
+    /// Makes the tables that are not there.
     fn make_tables(&self) -> Result<(), StoreError> {
         self.wait(async |inner| {
-            for home in layout::homes() {
+            let cluster = inner.session.get_cluster_state();
+            let found = cluster.get_keyspace(&self.keyspace);
+            let is_missing = |home: &Home| found.is_none_or(|found| !found.tables.contains_key(home.name));
+            for home in layout::homes().filter(is_missing) {
                 define(&inner.session, &table_text(home)).await?;
             }
             Ok(())

@@ -115,7 +115,7 @@ fn explain(settings: &CqlSettings, error: &dyn Error) -> StoreError {
         return StoreError::Refused(format!("{place} has no keyspace {keyspace}; run `pulso init`"));
     }
     StoreError::Unavailable(format!(
-        "no node of {place} answers; check --cql-nodes, and that ScyllaDB or Cassandra runs there ({text})"
+        "no node of {place} answers; check --cql-nodes, that ScyllaDB or Cassandra runs there, and --cql-ca if it demands TLS ({text})"
     ))
 }
 

@@ -23,24 +23,23 @@ impl Inner {
     pub(super) async fn set(&self, set: &CompareAndSet) -> Result<bool, StoreError> {
         let token = Uuid::new_v4().into_bytes();
         let mut pause = PAUSE;
-        let mut last = StoreError::Unavailable("no answer".to_owned());
+        let mut unknown = StoreError::Unavailable("no answer".to_owned());
         for _ in 0..ATTEMPTS {
             match self.try_set(set, &token).await {
                 Ok(true) => return Ok(true),
                 // It may have lost to itself: to an attempt before, or one that the driver repeated.
                 Ok(false) => return Ok(*self.read_token(set).await?.1 == token),
-                Err(error) => last = error,
+                Err(error) => unknown = error,
             }
-            match self.read_token(set).await {
-                Ok((_, found)) if *found == token => return Ok(true),
-                Ok((version, _)) if version != set.expected => return Ok(false),
-                Ok(_) => {}
-                Err(error) => last = error,
+            match self.read_token(set).await? {
+                (_, found) if *found == token => return Ok(true),
+                (version, _) if version != set.expected => return Ok(false),
+                _ => {}
             }
             tokio::time::sleep(pause).await;
             pause *= 2;
         }
-        Err(last)
+        Err(unknown)
     }
 
     async fn try_set(&self, set: &CompareAndSet, token: &[u8; 16]) -> Result<bool, StoreError> {

@@ -1,6 +1,7 @@
 //! The statements, each prepared once at its first use. No statement is ever made from a value.
 
 use scylla::client::session::Session;
+use scylla::errors::{DbError, PrepareError, RequestAttemptError};
 use scylla::statement::Consistency;
 use scylla::statement::prepared::PreparedStatement;
 use tokio::sync::OnceCell;
@@ -54,8 +55,8 @@ impl Statements {
         verb: Verb,
     ) -> Result<&PreparedStatement, StoreError> {
         let prepare = async || {
-            let mut statement =
-                session.prepare(text(home, verb)).await.map_err(|error| unavailable(&error))?;
+            let prepared = session.prepare(text(home, verb)).await;
+            let mut statement = prepared.map_err(|error| explain(home, &error))?;
             let is_set = matches!(verb, Verb::SetFirst | Verb::SetNext);
             // A set that took place cannot be told from one that lost by doing it again.
             statement.set_is_idempotent(!is_set);
@@ -65,6 +66,19 @@ impl Statements {
             Ok(statement)
         };
         self.prepared[home.slot][verb as usize].get_or_try_init(prepare).await
+    }
+}
+
+/// A statement that is invalid, though it is always the same, has found no table.
+fn explain(home: Home, error: &PrepareError) -> StoreError {
+    match error {
+        PrepareError::AllAttemptsFailed {
+            first_attempt: RequestAttemptError::DbError(DbError::Invalid, said),
+        } => StoreError::Refused(format!(
+            "the table {} cannot be used; run `pulso init`, with the keyspace of the roles ({said})",
+            home.name
+        )),
+        _ => unavailable(error),
     }
 }
 

@@ -4,6 +4,7 @@
 //! Making tables takes seconds, so all tests share one keyspace, made once; each keeps [`Apart`].
 
 mod conforms;
+mod opening;
 
 use std::sync::{Arc, OnceLock};
 
