@@ -2,8 +2,7 @@
 //! [`Faults`] and thereby decide which write or fsync fails; without them it is a plain call.
 
 use std::fs::{File, OpenOptions};
-use std::io;
-use std::os::unix::fs::FileExt as _;
+use std::io::{self, IoSlice};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -92,17 +91,22 @@ impl Disk {
         OpenOptions::new().read(true).write(true).create_new(true).open(path)
     }
 
-    /// Writes two parts one behind the other.
-    pub(super) fn write_at(&self, file: &File, parts: [&[u8]; 2], at: u64) -> io::Result<()> {
-        let [first, second] = parts;
-        if let Err(error) = self.check(DiskOperation::Write) {
-            let half = (first.len() + second.len()) / 2;
-            file.write_all_at(&first[..half.min(first.len())], at)?;
-            file.write_all_at(&second[..half.saturating_sub(first.len())], at + first.len() as u64)?;
-            return Err(error);
+    /// Writes parts one behind the other.
+    pub(super) fn write_at<'a>(
+        &self,
+        file: &File,
+        parts: impl IntoIterator<Item = &'a [u8]>,
+        at: u64,
+    ) -> io::Result<()> {
+        let parts: Vec<&[u8]> = parts.into_iter().collect();
+        match self.check(DiskOperation::Write) {
+            Ok(()) => write_parts(file, &parts, at),
+            Err(error) => {
+                let whole = parts.concat();
+                write_parts(file, &[&whole[..whole.len() / 2]], at)?;
+                Err(error)
+            }
         }
-        file.write_all_at(first, at)?;
-        file.write_all_at(second, at + first.len() as u64)
     }
 
     /// Makes the bytes and the length durable.
@@ -132,6 +136,29 @@ impl Disk {
         file.set_len(bytes)
     }
 }
+
+/// Hands the parts to the kernel as they lie in memory, as many at a time as it takes.
+fn write_parts(file: &File, parts: &[&[u8]], mut at: u64) -> io::Result<()> {
+    let mut slices: Vec<IoSlice<'_>> =
+        parts.iter().filter(|part| !part.is_empty()).map(|part| IoSlice::new(part)).collect();
+    let mut left = &mut slices[..];
+    while !left.is_empty() {
+        let now = left.len().min(SLICES_MAX);
+        match rustix::io::pwritev(file, &left[..now], at) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => {
+                at += written as u64;
+                IoSlice::advance_slices(&mut left, written);
+            }
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// The most parts that one call takes: `IOV_MAX` of Linux.
+const SLICES_MAX: usize = 1024;
 
 /// Removes a file that may not be there.
 pub(super) fn remove_if_there(path: &Path) -> io::Result<()> {

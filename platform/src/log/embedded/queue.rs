@@ -1,5 +1,5 @@
-//! The bounded queue between those who append and the one writer. Records are copied together by those who append, while
-//! the group before them is being made durable; the writer then only has to write.
+//! The bounded queue between those who append and the one writer. Those who append digest their records, and put the parts
+//! of one together, before they take the lock; a record that comes in one part is never copied until it is written.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -28,39 +28,40 @@ pub(super) struct Line {
 #[derive(Default)]
 pub(super) struct Batch {
     pub(super) lines: Vec<Line>,
-    /// Their values, one after another.
-    pub(super) values: Vec<u8>,
+    /// The value of each.
+    pub(super) values: Vec<Bytes>,
+    pub(super) values_bytes: usize,
 }
 
 impl Batch {
     const fn cost(&self) -> usize {
-        self.values.len() + self.lines.len() * RECORD_OVERHEAD_BYTES
+        self.values_bytes + self.lines.len() * RECORD_OVERHEAD_BYTES
     }
 
-    /// Copies a record in. A value in one part has been digested before the queue was locked.
-    fn push(&mut self, record: &Incoming, reply: oneshot::Sender<Result<Appended, LogError>>) {
-        let begins = self.values.len();
-        for part in &record.value {
-            self.values.extend_from_slice(part);
-        }
-        let digest = record.digest.unwrap_or_else(|| value_digest(&self.values[begins..]));
-        let value_bytes = u32::try_from(record.value_bytes).expect("checked when it was appended");
-        self.lines.push(Line { partition: record.partition, value_bytes, digest, reply });
+    fn push(&mut self, line: Line, value: Bytes) {
+        self.values_bytes += value.len();
+        self.values.push(value);
+        self.lines.push(line);
     }
 
     /// Makes it as good as new, with the memory it has.
     pub(super) fn clear(&mut self) {
         self.lines.clear();
         self.values.clear();
+        self.values_bytes = 0;
     }
 }
 
-/// One record as it comes.
-struct Incoming {
-    partition: u32,
-    value: Vec<Bytes>,
-    value_bytes: usize,
-    digest: Option<u64>,
+/// The parts of a value as one.
+fn joined(mut parts: Vec<Bytes>) -> Bytes {
+    match parts.pop() {
+        Some(only) if parts.is_empty() => only,
+        Some(last) => {
+            parts.push(last);
+            Bytes::from(parts.concat())
+        }
+        None => Bytes::new(),
+    }
 }
 
 /// What the writer is to do.
@@ -118,14 +119,14 @@ impl Queue {
     /// Takes a record in, or answers at once that it cannot.
     pub(super) fn push(&self, partition: u32, value: Vec<Bytes>) -> AppendReply {
         let (reply, answer) = oneshot::channel();
-        let value_bytes: usize = value.iter().map(Bytes::len).sum();
-        let digest = (value.len() == 1).then(|| value_digest(&value[0]));
-        let record = Incoming { partition, value, value_bytes, digest };
-        let cost = value_bytes + RECORD_OVERHEAD_BYTES;
+        let value = joined(value);
+        let value_bytes = u32::try_from(value.len()).expect("checked when it was appended");
+        let line = Line { partition, value_bytes, digest: value_digest(&value), reply };
+        let cost = value.len() + RECORD_OVERHEAD_BYTES;
         let mut state = self.state.lock();
         if let Some(reason) = state.refusal(cost, self.bytes_max) {
             drop(state);
-            let _ = reply.send(Err(LogError::Unavailable(reason)));
+            let _ = line.reply.send(Err(LogError::Unavailable(reason)));
             return answer;
         }
         state.bytes += cost;
@@ -136,7 +137,7 @@ impl Queue {
             state.batches.push_back(fresh);
         }
         if let Some(batch) = state.batches.back_mut() {
-            batch.push(&record, reply);
+            batch.push(line, value);
         }
         drop(state);
         if was_empty {

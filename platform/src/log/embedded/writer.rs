@@ -154,9 +154,7 @@ impl Writer {
             Entry { partition, value_bytes, offset: *offset, digest }.encode(place);
             *offset += 1;
         }
-        let values = &mut self.batch.values;
-        values.resize(values.len().next_multiple_of(ALIGNMENT), 0);
-        let body_bytes = table.len() + values.len();
+        let body_bytes = table.len() + self.batch.values_bytes.next_multiple_of(ALIGNMENT);
         let header = GroupHeader {
             kind,
             sequence: self.at.sequence,
@@ -174,7 +172,9 @@ impl Writer {
 
     fn commit(&mut self) -> Result<(), Failure> {
         let disk = &self.settings.disk;
-        let parts = [&self.head[..], &self.batch.values];
+        let padding = self.batch.values_bytes.next_multiple_of(ALIGNMENT) - self.batch.values_bytes;
+        let values = self.batch.values.iter().map(|value| &value[..]);
+        let parts = std::iter::once(&self.head[..]).chain(values).chain([&[0; ALIGNMENT][..padding]]);
         disk.write_at(&self.file, parts, self.at.byte).map_err(Failure::Write)?;
         let began = Instant::now();
         disk.sync(&self.file).map_err(Failure::Sync)?;
@@ -192,7 +192,7 @@ impl Writer {
     fn answer(&mut self) {
         metrics::counter!(LOG_GROUPS_TOTAL).increment(1);
         metrics::counter!(LOG_RECORDS_TOTAL).increment(self.batch.lines.len() as u64);
-        metrics::counter!(LOG_VALUE_BYTES_TOTAL).increment(self.batch.values.len() as u64);
+        metrics::counter!(LOG_VALUE_BYTES_TOTAL).increment(self.batch.values_bytes as u64);
         let generation = self.shared.layout.generation;
         let table = self.head[GROUP_HEADER_BYTES..].chunks_exact(ENTRY_BYTES).map(Entry::decode);
         for (line, entry) in self.batch.lines.drain(..).zip(table) {
@@ -207,7 +207,7 @@ impl Writer {
 
     /// Takes back what a failed group may have left.
     fn fail(&mut self, failure: Failure) {
-        self.wanted_bytes = (self.head.len() + self.batch.values.len()) as u64;
+        self.wanted_bytes = (self.head.len() + self.batch.values_bytes) as u64;
         let (error, written) = match failure {
             Failure::Write(error) => (error, false),
             Failure::Sync(error) => (error, true),
@@ -296,7 +296,7 @@ impl Writer {
     fn make_segment(&self, path: &Path, header: &[u8]) -> io::Result<File> {
         let disk = &self.settings.disk;
         let file = disk.create(path)?;
-        disk.write_at(&file, [header, &[]], 0)?;
+        disk.write_at(&file, [header], 0)?;
         if self.wanted_bytes > 0 {
             disk.reserve(&file, header.len() as u64 + self.wanted_bytes)?;
         }
