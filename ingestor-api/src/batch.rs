@@ -1,5 +1,6 @@
 //! One pass over a request's bytes: each pulse is found, judged, and its bytes are appended as they are to the share of
-//! its partition. No structs are built; what goes on is a [`Plan`].
+//! its partition, behind what a log record begins with: a share that has its record for itself goes to the log as it is.
+//! No structs are built; what goes on is a [`Plan`].
 //!
 //! Nothing is given to the log before the whole request has been read: a call that fails has stored nothing (G5).
 
@@ -8,13 +9,14 @@ use pulso_domain::ids::is_tenant_id;
 use pulso_domain::partitioner::partition_of;
 use pulso_domain::pulse::{self, Rejection, TAGS_MAX};
 use pulso_domain::reason::Reason;
+use pulso_domain::time::Instant;
 use pulso_platform::log::{RECORD_BYTES_MAX, RECORD_PULSES_MAX};
 use pulso_proto::plain;
 use pulso_proto::walk::{self, Fields, Malformed, Value};
 
 use crate::answer;
 use crate::door::{Door, Measured};
-use crate::packer::RECORD_HEADER_BYTES_MAX;
+use crate::packer::{RECORD_HEADER_BYTES_MAX, put_record_header};
 use crate::refusal::IngestError;
 use crate::settings::{BATCH_PULSES_MAX, PULSE_BYTES_MAX};
 use crate::wire::{bytes_len, put_bytes};
@@ -69,11 +71,13 @@ pub(crate) struct Share {
     pub(crate) chunks: Vec<Chunk>,
 }
 
-/// Bytes of `PulseBatch.pulses` fields.
+/// A `PulseBatch` of pulses: a whole record, or a part of one.
 #[derive(Debug)]
 pub(crate) struct Chunk {
-    /// The fields, one after the other.
+    /// What a record begins with, then the `pulses` fields, one after the other.
     pub(crate) bytes: Bytes,
+    /// How many of the bytes stand before the pulses; left away when the chunk is not the first of its record.
+    pub(crate) header_bytes: usize,
     /// How many.
     pub(crate) pulses: u32,
 }
@@ -87,14 +91,16 @@ pub(crate) fn read(request: &[u8], door: &Door, partitions: u32) -> Result<Plan,
     let not_protobuf = |_: Malformed| IngestError::NotProtobuf { field: "request".to_owned() };
     let mut rest = request;
     while !rest.is_empty() {
-        if let Some((pulse, after)) = split_pulse(rest) {
-            planner.pulse(pulse, after.len())?;
+        if let Some((found, after)) = split_pulse(rest) {
+            planner.pulse(found, after.len())?;
             rest = after;
             continue;
         }
         let mut fields = Fields::new(rest);
         match fields.next_field().map_err(not_protobuf)? {
-            Some((1, Value::Bytes(pulse))) => planner.pulse(pulse, fields.rest().len())?,
+            Some((1, Value::Bytes(pulse))) => {
+                planner.pulse(Found { pulse, field: None }, fields.rest().len())?;
+            }
             Some((2, Value::Bytes(text))) if std::str::from_utf8(text).is_ok() => {}
             Some((1 | 2, _)) => return Err(not_protobuf(Malformed)),
             Some(_) | None => {}
@@ -104,16 +110,26 @@ pub(crate) fn read(request: &[u8], door: &Door, partitions: u32) -> Result<Plan,
     planner.finish()
 }
 
+/// A pulse of the request.
+#[derive(Clone, Copy)]
+struct Found<'a> {
+    pulse: &'a [u8],
+    /// With its key and length, when the key has one byte: in a record only that one is another.
+    field: Option<&'a [u8]>,
+}
+
 /// A pulse of less than 16 KiB in front of the rest, when that is what comes next: nearly always.
 #[inline]
-fn split_pulse(rest: &[u8]) -> Option<(&[u8], &[u8])> {
-    match rest {
-        [REQUEST_PULSE_TAG, length @ 0..0x80, after @ ..] => after.split_at_checked(usize::from(*length)),
-        [REQUEST_PULSE_TAG, low, high @ 0..0x80, after @ ..] => {
-            after.split_at_checked(usize::from(low & 0x7f) | usize::from(*high) << 7)
+fn split_pulse(rest: &[u8]) -> Option<(Found<'_>, &[u8])> {
+    let (head, length) = match rest {
+        [REQUEST_PULSE_TAG, length @ 0..0x80, ..] => (2, usize::from(*length)),
+        [REQUEST_PULSE_TAG, low, high @ 0..0x80, ..] => {
+            (3, usize::from(low & 0x7f) | usize::from(*high) << 7)
         }
-        _ => None,
-    }
+        _ => return None,
+    };
+    let (field, after) = rest.split_at_checked(head + length)?;
+    Some((Found { pulse: &field[head..], field: Some(field) }, after))
 }
 
 struct Planner<'a> {
@@ -130,16 +146,23 @@ struct Planner<'a> {
     last_unit: Option<(&'a [u8], &'a [u8])>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct OpenChunk {
     bytes: Vec<u8>,
+    header_bytes: usize,
     pulses: u32,
 }
 
 impl OpenChunk {
-    fn take(&mut self) -> Chunk {
-        let Self { bytes, pulses } = std::mem::take(self);
-        Chunk { bytes: Bytes::from(bytes), pulses }
+    /// Room for the header and so many bytes of pulses.
+    fn new(capacity: usize, received_at: Instant) -> Self {
+        let mut bytes = Vec::with_capacity(RECORD_HEADER_BYTES_MAX + capacity);
+        put_record_header(&mut bytes, received_at);
+        Self { header_bytes: bytes.len(), bytes, pulses: 0 }
+    }
+
+    fn close(self) -> Chunk {
+        Chunk { bytes: Bytes::from(self.bytes), header_bytes: self.header_bytes, pulses: self.pulses }
     }
 }
 
@@ -158,14 +181,14 @@ impl<'a> Planner<'a> {
 
     /// `rest` is how many bytes of the request follow: the size that the first share may grow to.
     #[inline]
-    fn pulse(&mut self, bytes: &'a [u8], rest: usize) -> Result<(), IngestError> {
+    fn pulse(&mut self, found: Found<'a>, rest: usize) -> Result<(), IngestError> {
         let index = self.plan.pulses;
         if index as usize == BATCH_PULSES_MAX {
             return Err(IngestError::TooManyPulses);
         }
         self.plan.pulses += 1;
-        match self.judge(bytes, rest) {
-            Ok(Ok(share)) => self.accept(share, bytes),
+        match self.judge(found.pulse, rest) {
+            Ok(Ok(share)) => self.accept(share, found),
             Ok(Err(rejection)) => self.reject(rejection),
             Err(Malformed) => return Err(IngestError::NotProtobuf { field: format!("pulses[{index}]") }),
         }
@@ -214,7 +237,7 @@ impl<'a> Planner<'a> {
     }
 
     #[inline]
-    fn accept(&mut self, share: u32, bytes: &[u8]) {
+    fn accept(&mut self, share: u32, found: Found<'_>) {
         self.plan.answer_bytes += answer::ACCEPTED_BYTES_MAX;
         match self.plan.segments.last_mut() {
             Some(Segment::Share { share: last, pulses }) if *last == share => *pulses += 1,
@@ -222,11 +245,20 @@ impl<'a> Planner<'a> {
         }
         let open = &mut self.open[share as usize];
         let full = open.pulses as usize == RECORD_PULSES_MAX
-            || open.bytes.len() + bytes_len(bytes.len()) > RECORD_BYTES_MAX - RECORD_HEADER_BYTES_MAX;
+            || open.bytes.len() + found.field.map_or(bytes_len(found.pulse.len()), <[u8]>::len)
+                > RECORD_BYTES_MAX;
         if full {
-            self.plan.shares[share as usize].chunks.push(open.take());
+            let fresh = OpenChunk::new(SHARE_BYTES_START, self.door.received_at);
+            self.plan.shares[share as usize].chunks.push(std::mem::replace(open, fresh).close());
         }
-        put_bytes(&mut open.bytes, RECORD_PULSE_TAG, bytes);
+        match found.field {
+            Some(field) => {
+                let key = open.bytes.len();
+                open.bytes.extend_from_slice(field);
+                open.bytes[key] = RECORD_PULSE_TAG;
+            }
+            None => put_bytes(&mut open.bytes, RECORD_PULSE_TAG, found.pulse),
+        }
         open.pulses += 1;
     }
 
@@ -237,10 +269,10 @@ impl<'a> Planner<'a> {
         }
         // Most batches are of one tenant: the first share gets room for all that follows.
         let capacity = match self.open.is_empty() {
-            true => (rest + rest / 32 + 16).min(RECORD_BYTES_MAX),
+            true => (rest + rest / 32 + 16).min(RECORD_BYTES_MAX - RECORD_HEADER_BYTES_MAX),
             false => SHARE_BYTES_START.min(rest + 16),
         };
-        self.open.push(OpenChunk { bytes: Vec::with_capacity(capacity), pulses: 0 });
+        self.open.push(OpenChunk::new(capacity, self.door.received_at));
         self.plan.shares.push(Share { partition, chunks: Vec::new() });
         let share = self.open.len() as u32;
         self.share_of[partition as usize] = share;
@@ -266,8 +298,8 @@ impl<'a> Planner<'a> {
         if self.plan.pulses == 0 {
             return Err(IngestError::EmptyBatch);
         }
-        for (share, mut open) in self.plan.shares.iter_mut().zip(self.open) {
-            share.chunks.push(open.take());
+        for (share, open) in self.plan.shares.iter_mut().zip(self.open) {
+            share.chunks.push(open.close());
         }
         Ok(self.plan)
     }

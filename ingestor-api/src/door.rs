@@ -138,6 +138,8 @@ pub(crate) struct Known<'a> {
 
 /// Judges the pulses of one batch.
 pub(crate) struct Door {
+    /// The time of the batch: it stands in the log records.
+    pub(crate) received_at: Instant,
     oldest: Instant,
     newest: Instant,
     caller: Caller,
@@ -153,6 +155,7 @@ impl Door {
         let oldest = at(now.seconds().saturating_sub(past).max(SECONDS_MIN));
         let floor = Instant::new(known.floor.seconds().clamp(SECONDS_MIN, SECONDS_MAX), 0).unwrap_or(oldest);
         Self {
+            received_at: now,
             oldest: oldest.max(floor),
             newest: at(now.seconds().saturating_add(future).min(SECONDS_MAX)),
             caller,

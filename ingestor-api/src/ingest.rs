@@ -122,7 +122,7 @@ impl Ingest {
         for share in board.take_shares() {
             for chunk in share.chunks {
                 let ticket = Ticket::new(&board, run, chunk.pulses);
-                self.packer.offer(share.partition, now, (chunk, ticket));
+                self.packer.offer(share.partition, (chunk, ticket));
                 run += 1;
             }
         }

@@ -10,7 +10,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use parking_lot::Mutex;
 use pulso_domain::time::Instant;
 use pulso_platform::log::{AppendReply, Appended, Log, LogError, RECORD_BYTES_MAX, RECORD_PULSES_MAX};
@@ -56,9 +56,9 @@ impl Packer {
     }
 
     /// Hands a chunk to its partition's lane. The ticket gets the outcome.
-    pub(crate) fn offer(&self, partition: u32, received_at: Instant, parcel: (Chunk, Ticket)) {
+    pub(crate) fn offer(&self, partition: u32, parcel: (Chunk, Ticket)) {
         if let Some(lane) = self.lanes.get(partition as usize) {
-            lane.offer(received_at, parcel);
+            lane.offer(parcel);
         }
     }
 }
@@ -76,7 +76,6 @@ struct Lane {
 struct Gather {
     /// Records of this lane that the log has not answered yet.
     in_flight: u32,
-    received_at: Instant,
     parts: Vec<Bytes>,
     tickets: Vec<Ticket>,
     bytes: usize,
@@ -91,16 +90,16 @@ struct InFlight {
 }
 
 impl Lane {
-    fn offer(&self, received_at: Instant, (chunk, ticket): (Chunk, Ticket)) {
+    fn offer(&self, (mut chunk, ticket): (Chunk, Ticket)) {
         let mut gather = self.gather.lock();
         let pulses = gather.pulses + chunk.pulses as usize;
-        let bytes = RECORD_HEADER_BYTES_MAX + gather.bytes + chunk.bytes.len();
+        let bytes = gather.bytes + chunk.bytes.len();
         if gather.pulses > 0 && (pulses > RECORD_PULSES_MAX || bytes > RECORD_BYTES_MAX) {
             self.send(&mut gather);
         }
-        if gather.pulses == 0 {
-            gather.received_at = received_at;
-            gather.parts.push(Bytes::new());
+        if gather.pulses > 0 {
+            // The record has its header, and with it the time of its first pulses.
+            chunk.bytes.advance(chunk.header_bytes);
         }
         gather.bytes += chunk.bytes.len();
         gather.pulses += chunk.pulses as usize;
@@ -114,8 +113,7 @@ impl Lane {
 
     /// Under the lock, so that records reach the log in the order of their pulses.
     fn send(&self, gather: &mut Gather) {
-        let mut parts = std::mem::take(&mut gather.parts);
-        parts[0] = record_header(gather.received_at);
+        let parts = std::mem::take(&mut gather.parts);
         let tickets = std::mem::take(&mut gather.tickets);
         (gather.bytes, gather.pulses, gather.calls_wanted) = (0, 0, 0);
         gather.in_flight += 1;
@@ -225,16 +223,14 @@ const fn outcome_of(error: &LogError) -> Outcome {
     }
 }
 
-/// `format_version` and `received_at` of a `PulseBatch`; the pulses follow as they are.
-fn record_header(received_at: Instant) -> Bytes {
+/// Writes `format_version` and `received_at` of a `PulseBatch`; the pulses follow as they are.
+pub(crate) fn put_record_header(out: &mut Vec<u8>, received_at: Instant) {
     let (seconds, nanos) = (received_at.seconds().cast_unsigned(), u64::from(received_at.nanos()));
-    let mut header = Vec::with_capacity(RECORD_HEADER_BYTES_MAX);
-    put_number(&mut header, 0x08, FORMAT_VERSION);
-    header.push(0x12);
-    put_varint(&mut header, (number_len(seconds) + number_len(nanos)) as u64);
-    put_number(&mut header, 0x08, seconds);
-    put_number(&mut header, 0x10, nanos);
-    Bytes::from(header)
+    put_number(out, 0x08, FORMAT_VERSION);
+    out.push(0x12);
+    put_varint(out, (number_len(seconds) + number_len(nanos)) as u64);
+    put_number(out, 0x08, seconds);
+    put_number(out, 0x10, nanos);
 }
 
 #[cfg(test)]
@@ -247,7 +243,8 @@ mod tests {
     #[test]
     fn the_record_header_is_that_of_the_generated_type() {
         for (seconds, nanos) in [(0, 0), (1_700_000_000, 7), (-5, 999_999_999), (253_402_300_799, 1)] {
-            let header = record_header(Instant::new(seconds, nanos).expect("good"));
+            let mut header = Vec::new();
+            put_record_header(&mut header, Instant::new(seconds, nanos).expect("good"));
             let batch = PulseBatch {
                 format_version: 1,
                 received_at: Some(prost_types::Timestamp { seconds, nanos }),
