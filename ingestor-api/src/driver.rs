@@ -31,8 +31,8 @@ use crate::settings::IngestSettings;
 const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 /// Unread bytes of one connection; fixed rather than adaptive, so that the memory of a connection has a bound.
 const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
-/// Larger frames than HTTP/2's least, since requests are large.
-const FRAME_BYTES_MAX: u32 = 64 * 1024;
+/// Larger frames than HTTP/2's least: a batch of a thousand pulses may come in one, and then need not be put together.
+const FRAME_BYTES_MAX: u32 = 256 * 1024;
 /// Request headers of one call; nothing of ours needs more, and continuation floods end here.
 const HEADER_LIST_BYTES_MAX: u32 = 16 * 1024;
 /// Streams that a client opened and reset before we saw them: rapid reset ends in GOAWAY.

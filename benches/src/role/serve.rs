@@ -23,7 +23,7 @@ use crate::records;
 /// The windows of the ingestor, so that the transport of both is the same.
 const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
-const FRAME_BYTES_MAX: u32 = 64 * 1024;
+const FRAME_BYTES_MAX: u32 = 256 * 1024;
 
 /// Arguments of [`ingest`].
 #[derive(clap::Args, Debug)]

@@ -66,7 +66,7 @@ async fn g11_the_limits_are_announced() {
     };
     assert_eq!(setting(3), Some(256), "concurrent streams");
     assert_eq!(setting(4), Some(1 << 20), "window of a stream");
-    assert_eq!(setting(5), Some(64 << 10), "frame size");
+    assert_eq!(setting(5), Some(256 << 10), "frame size");
     assert_eq!(setting(6), Some(16 << 10), "header list");
 }
 
