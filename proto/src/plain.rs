@@ -246,7 +246,14 @@ const HIGHS: u64 = ONES << 7;
 #[inline]
 fn is_plain(text: &[u8]) -> bool {
     let Some(last) = text.last_chunk::<8>() else {
-        return text.iter().all(|byte| (0x20..0x7f).contains(byte));
+        // From four bytes on two halves, which may overlap, make one word.
+        return match (text.first_chunk(), text.last_chunk()) {
+            (Some(first), Some(last)) => {
+                let (first, last) = (u32::from_le_bytes(*first), u32::from_le_bytes(*last));
+                bad_bytes(u64::from(first) | u64::from(last) << 32) == 0
+            }
+            _ => text.iter().all(|byte| (0x20..0x7f).contains(byte)),
+        };
     };
     // Eight bytes at a time; the last eight overlap what was seen.
     let mut bad = bad_bytes(u64::from_le_bytes(*last));
