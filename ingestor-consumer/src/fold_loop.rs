@@ -12,7 +12,9 @@ use tokio_util::sync::CancellationToken;
 use crate::burst::Burst;
 use crate::fold::halt::Stop;
 use crate::metrics::{self as names, RETRIES};
+use crate::owned::Owned;
 use crate::pipeline::{ConsumerConfig, ConsumerDeps};
+use crate::routes::Work;
 use crate::worker::PartitionWorker;
 
 /// Rows that wait for a flush at most: a flush of this size stays well under a second.
@@ -27,6 +29,8 @@ const ARCHIVE_BYTES_MAX: usize = 16 << 20;
 const IDLE_FLUSH_EVERY: Duration = Duration::from_millis(20);
 /// How long a step that failed waits before it is tried again.
 const RETRY_WAIT: Duration = Duration::from_millis(100);
+/// How long a revoked partition is held while its flush fails: whoever gets it reads again what was not flushed.
+const LET_GO_MAX: Duration = Duration::from_secs(5);
 
 /// A partition that can be folded.
 pub(crate) struct OpenPartition {
@@ -49,39 +53,74 @@ pub(crate) struct FoldLoop<'a> {
     partitions: Vec<Folding>,
     config: &'a ConsumerConfig,
     deps: &'a ConsumerDeps,
+    owned: &'a Owned,
     flushed_at: Instant,
 }
 
 impl<'a> FoldLoop<'a> {
     pub(crate) fn new(
         number: usize,
-        partitions: Vec<OpenPartition>,
-        config: &'a ConsumerConfig,
-        deps: &'a ConsumerDeps,
+        (config, deps): (&'a ConsumerConfig, &'a ConsumerDeps),
+        owned: &'a Owned,
     ) -> Self {
-        let folding = |open: OpenPartition| Folding {
-            partition: open.partition,
-            counts: open.worker.fold().state().counts,
-            worker: open.worker,
-            records: 0,
-            burst: Burst::new(config.undecodable_max),
-        };
-        let partitions = partitions.into_iter().map(folding).collect();
-        Self { number, partitions, config, deps, flushed_at: Instant::now() }
+        Self { number, partitions: Vec::new(), config, deps, owned, flushed_at: Instant::now() }
     }
 
     /// Runs until the reader is gone; then flushes once more. On shutdown a store that cannot be used is not waited for:
     /// what is not flushed is read again.
-    pub(crate) fn run(mut self, records: &Receiver<Vec<LogRecord>>, shutdown: &CancellationToken) {
+    pub(crate) fn run(mut self, work: &Receiver<Work>, shutdown: &CancellationToken) {
         loop {
-            match records.recv_timeout(IDLE_FLUSH_EVERY) {
-                Ok(batch) => self.fold(&batch, shutdown),
+            match work.recv_timeout(IDLE_FLUSH_EVERY) {
+                Ok(Work::Take(open)) => self.take(*open),
+                Ok(Work::Fold(batch)) => self.fold(&batch, shutdown),
+                Ok(Work::LetGo { partitions, flush, done }) => {
+                    partitions.iter().for_each(|partition| self.let_go(*partition, flush, shutdown));
+                    drop(done);
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
-            self.flush_when_due(records.is_empty(), shutdown);
+            self.flush_when_due(work.is_empty(), shutdown);
         }
         self.flush(shutdown);
+    }
+
+    fn take(&mut self, open: OpenPartition) {
+        self.partitions.push(Folding {
+            partition: open.partition,
+            counts: open.worker.fold().state().counts,
+            worker: open.worker,
+            records: 0,
+            burst: Burst::new(self.config.undecodable_max),
+        });
+    }
+
+    /// Folds a partition no more. What was folded is flushed while that is this member's to do; when someone else has the
+    /// partition already it is dropped, and would only have been an older truth.
+    fn let_go(&mut self, partition: u32, flush: bool, shutdown: &CancellationToken) {
+        let Some(place) = self.partitions.iter().position(|one| one.partition == partition) else { return };
+        let mut folding = self.partitions.remove(place);
+        if !flush {
+            return;
+        }
+        let until = Instant::now() + LET_GO_MAX;
+        loop {
+            match folding.worker.flush() {
+                Ok(changed) => {
+                    if let Some(changed) = changed {
+                        self.deps.handoff.tell(changed);
+                    }
+                    return;
+                }
+                Err(Stop::Retry(reason)) if Instant::now() < until && !shutdown.is_cancelled() => {
+                    retry_later(partition, &reason);
+                }
+                Err(stop) => {
+                    tracing::warn!(partition, %stop, "the partition is let go without its last flush");
+                    return;
+                }
+            }
+        }
     }
 
     fn fold(&mut self, batch: &[LogRecord], shutdown: &CancellationToken) {
@@ -169,6 +208,7 @@ impl<'a> FoldLoop<'a> {
                         let records = std::mem::take(&mut folding.records);
                         names::flushed(&folding.counts, &counts, records, started.elapsed().as_secs_f64());
                         folding.counts = counts;
+                        self.owned.flushed(folding.partition, folding.worker.fold().state().offset);
                         tracing::debug!(partition = folding.partition, records, "flush ends");
                         folding.worker.evict(rows_max);
                         self.deps.handoff.tell(changed);

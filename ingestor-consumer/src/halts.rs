@@ -36,6 +36,13 @@ impl Halts {
         metrics::gauge!(HALTED).set(halted.len() as f64);
     }
 
+    /// A partition is someone else's now, and so is its halt.
+    pub fn forget(&self, partition: u32) {
+        let mut halted = self.halted.lock();
+        halted.remove(&partition);
+        metrics::gauge!(HALTED).set(halted.len() as f64);
+    }
+
     /// Says that a partition goes on again.
     pub fn clear(&self, store: &dyn Store, partition: u32) {
         let mut halted = self.halted.lock();

@@ -1,60 +1,37 @@
 //! Opening a partition: what the store has must belong to what the log holds, else the partition halts (G10).
 
 use std::sync::Arc;
-use std::thread;
-use std::time::Duration;
 
 use pulso_platform::log::{Log, LogError};
-use tokio_util::sync::CancellationToken;
 
-use crate::archive::Kept;
 use crate::fold::halt::{Halt, Stop};
-use crate::fold::partition::FoldConfig;
+use crate::fold::ids::RunShape;
+use crate::fold::partition::{FoldConfig, FoldRules};
 use crate::fold::state::{FoldState, chain};
-use crate::pipeline::ConsumerDeps;
+use crate::pipeline::{ConsumerConfig, ConsumerDeps};
 use crate::worker::PartitionWorker;
 
-const RETRY_WAIT: Duration = Duration::from_millis(200);
-
-/// How opening a partition ended.
-pub(crate) enum Opened {
-    /// It can be folded.
-    Ready(Box<PartitionWorker>),
-    /// It must not be; why.
-    Halted(String),
-    /// Shutdown came first.
-    Stopped,
-}
-
-/// Opens a partition, waiting while the store or the log cannot be used.
+/// Opens a partition: what is folded of it goes on from the progress.
+///
+/// # Errors
+/// A retry while the store or the log cannot be used; a halt when it must not be folded.
 pub(crate) fn open_partition(
+    config: &ConsumerConfig,
     deps: &ConsumerDeps,
-    config: FoldConfig,
-    archive: Kept,
-    shutdown: &CancellationToken,
-) -> Opened {
-    while !shutdown.is_cancelled() {
-        match try_open(deps, config.clone(), archive) {
-            Ok(worker) => {
-                deps.halts.clear(&*deps.store, config.partition);
-                return Opened::Ready(Box::new(worker));
-            }
-            Err(Stop::Halt(halt)) => return Opened::Halted(halt.to_string()),
-            Err(Stop::Retry(reason)) => {
-                tracing::warn!(partition = config.partition, reason, "the partition cannot be opened now");
-                thread::sleep(RETRY_WAIT);
-            }
-        }
-    }
-    Opened::Stopped
-}
-
-fn try_open(deps: &ConsumerDeps, config: FoldConfig, archive: Kept) -> Result<PartitionWorker, Stop> {
+    partition: u32,
+) -> Result<PartitionWorker, Stop> {
     let layout = deps.log.layout();
-    let partition = config.partition;
+    let fold_config = FoldConfig {
+        partition,
+        partitions: layout.partitions,
+        topic: config.topic.clone(),
+        shape: RunShape::FORMAT,
+        hash_key: deps.hash_key,
+        rules: FoldRules::ALL,
+    };
     let first = FoldState::first(layout.generation, layout.log_id);
-    let mut worker = PartitionWorker::open(Arc::clone(&deps.store), config, &first)?;
-    worker.archive_in(archive);
+    let mut worker = PartitionWorker::open(Arc::clone(&deps.store), fold_config, &first)?;
+    worker.archive_in(config.archive);
     worker.hand_over_to(deps.handoff.confirmed());
     worker.send_letters_to(deps.letters.clone());
     verify(&*deps.log, partition, worker.fold().state())?;

@@ -1,45 +1,49 @@
 //! The journey of a pulse from the log to its totals, top to bottom:
 //!
 //! ```text
+//! join      the log says which partitions are this process's: in one process all, in a cluster its share, as others come and go
 //! open      each partition: progress, id runs, rewind; its last folded record is read again and compared
-//! read      one reader over all partitions, only durable records
+//! read      one reader over the open partitions, only durable records
 //! route     records by partition into bounded channels, a batch per message: back-pressure reaches the reader
 //! fold      one thread per shard of partitions: load what a record needs, decide each fate, count
 //! flush     rows, runs, directories, dead letters, progress: one atomic batch in one process
 //! hand off  what changed goes to pricing
+//! let go    what goes to another process is flushed first; what another has already is dropped, without writing
 //! tend      in the background: merge id runs, let expired ones go
 //! ```
+//!
+//! `reading` joins, opens, reads and gives back on this thread, `routes` lies between, `fold_loop` is the rest.
 
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
 use pulso_domain::fingerprint::HashKey;
-use pulso_platform::log::{Log, LogError, LogReader, LogRecord};
+use pulso_platform::log::Log;
+use pulso_platform::log::membership::Membership;
 use pulso_platform::store::Store;
 use tokio_util::sync::CancellationToken;
 
 use crate::archive::Kept;
-use crate::fold::ids::RunShape;
 use crate::fold::letter_message::LetterOutlet;
-use crate::fold::partition::{FoldConfig, FoldRules};
-use crate::fold_loop::{FoldLoop, OpenPartition};
+use crate::fold_loop::FoldLoop;
 use crate::halts::Halts;
 use crate::handoff::Outlet;
-use crate::opening::{Opened, open_partition};
+use crate::owned::Owned;
+use crate::reading::Reading;
+use crate::routes::Routes;
 use crate::tending;
 
-/// How long the reader waits for records before it looks whether it shall stop.
-const POLL_WAIT: Duration = Duration::from_millis(50);
-/// Batches between the reader and each fold worker: enough to hide a flush, few enough to bound memory.
-const QUEUE_BATCHES: usize = 8;
+/// How long it waits before a group that could not be joined is tried again.
+const RETRY_WAIT: Duration = Duration::from_millis(500);
 
 /// The consumer's settings.
 #[derive(Clone, Debug)]
 pub struct ConsumerConfig {
     /// The log's topic, for dead letters.
     pub topic: String,
+    /// The name under which consumers share the log.
+    pub group: String,
     /// Fold workers; partitions are spread over them.
     pub workers: usize,
     /// Longest time between two flushes while records come.
@@ -56,6 +60,7 @@ impl Default for ConsumerConfig {
     fn default() -> Self {
         Self {
             topic: "resource-consumption".to_owned(),
+            group: "pulso-consumer".to_owned(),
             workers: 1,
             flush_every: Duration::from_secs(1),
             archive: Kept::InLog,
@@ -84,111 +89,36 @@ pub struct ConsumerDeps {
     pub halts: Arc<Halts>,
 }
 
-/// Folds until `shutdown`: reads no more, flushes what was folded, and returns. Blocks; give it its own thread.
+/// Folds until `shutdown`: reads no more, flushes what was folded, leaves the group, and returns. Blocks; give it its own
+/// thread.
 pub fn run(config: &ConsumerConfig, deps: &ConsumerDeps, shutdown: &CancellationToken) {
-    let shards = open(config, deps, shutdown);
-    let starts: Vec<(u32, u64)> =
-        shards.iter().flatten().map(|open| (open.partition, open.worker.fold().state().offset)).collect();
+    let Some(mut membership) = join(config, deps, shutdown) else { return };
+    let owned = Owned::default();
+    let workers = config.workers.clamp(1, deps.log.layout().partitions as usize);
     thread::scope(|scope| {
-        let mut routes = Vec::with_capacity(shards.len());
-        for (number, shard) in shards.into_iter().enumerate() {
-            let (sender, receiver): (Sender<Vec<LogRecord>>, Receiver<_>) = bounded(QUEUE_BATCHES);
-            routes.push(sender);
-            let fold_loop = FoldLoop::new(number, shard, config, deps);
-            scope.spawn(move || fold_loop.run(&receiver, shutdown));
+        let (routes, ends) = Routes::new(workers);
+        for (number, work) in ends.into_iter().enumerate() {
+            let fold_loop = FoldLoop::new(number, (config, deps), &owned);
+            scope.spawn(move || fold_loop.run(&work, shutdown));
         }
-        scope.spawn(|| tending::run(&deps.log, &*deps.store, shutdown));
-        read_and_route(&starts, &routes, deps, shutdown);
-        // Dropping the routes ends the workers, each after its last flush.
-        drop(routes);
+        scope.spawn(|| tending::run(&deps.log, &*deps.store, &owned, shutdown));
+        // Its end closes the routes, which ends the workers, each after its last flush.
+        Reading::new((config, deps), &owned, &mut *membership, routes).run(shutdown);
     });
 }
 
-/// Opens every partition, spread over the workers. A partition that cannot be opened halts; the others go on.
-fn open(
+/// Joins those who fold the log; `None` when shutdown came first.
+fn join(
     config: &ConsumerConfig,
     deps: &ConsumerDeps,
     shutdown: &CancellationToken,
-) -> Vec<Vec<OpenPartition>> {
-    let layout = deps.log.layout();
-    let mut shards: Vec<Vec<OpenPartition>> = Vec::new();
-    shards.resize_with(config.workers.clamp(1, layout.partitions as usize), Vec::new);
-    for partition in 0..layout.partitions {
-        let fold_config = FoldConfig {
-            partition,
-            partitions: layout.partitions,
-            topic: config.topic.clone(),
-            shape: RunShape::FORMAT,
-            hash_key: deps.hash_key,
-            rules: FoldRules::ALL,
-        };
-        match open_partition(deps, fold_config, config.archive, shutdown) {
-            Opened::Ready(worker) => {
-                let shard = partition as usize % shards.len();
-                shards[shard].push(OpenPartition { partition, worker: *worker });
-            }
-            Opened::Halted(sentence) => deps.halts.halt(&*deps.store, partition, &sentence),
-            Opened::Stopped => break,
-        }
-    }
-    shards
-}
-
-/// Reads until shutdown and sends each worker its partitions' records.
-fn read_and_route(
-    starts: &[(u32, u64)],
-    routes: &[Sender<Vec<LogRecord>>],
-    deps: &ConsumerDeps,
-    shutdown: &CancellationToken,
-) {
-    let Some(mut reader) = open_reader(starts, deps, shutdown) else { return };
+) -> Option<Box<dyn Membership>> {
     while !shutdown.is_cancelled() {
-        match reader.poll(POLL_WAIT) {
-            Ok(records) => {
-                if !route(records, routes) {
-                    return;
-                }
-            }
-            Err(error) => reader_failed(&error, deps),
+        match deps.log.join(&config.group) {
+            Ok(membership) => return Some(membership),
+            Err(error) => tracing::warn!(%error, "the group cannot be joined now"),
         }
-    }
-}
-
-fn open_reader(
-    starts: &[(u32, u64)],
-    deps: &ConsumerDeps,
-    shutdown: &CancellationToken,
-) -> Option<Box<dyn LogReader>> {
-    while !shutdown.is_cancelled() {
-        match deps.log.reader(starts) {
-            Ok(reader) => return Some(reader),
-            Err(error) => reader_failed(&error, deps),
-        }
+        thread::sleep(RETRY_WAIT);
     }
     None
-}
-
-/// Sends the records on; false when a worker is gone, which its thread's end reports.
-fn route(records: Vec<LogRecord>, routes: &[Sender<Vec<LogRecord>>]) -> bool {
-    let mut batches: Vec<Vec<LogRecord>> = Vec::new();
-    batches.resize_with(routes.len(), Vec::new);
-    for record in records {
-        batches[record.partition as usize % routes.len()].push(record);
-    }
-    let full = batches.into_iter().zip(routes).filter(|(batch, _)| !batch.is_empty());
-    full.fold(true, |alive, (batch, route)| route.send(batch).is_ok() && alive)
-}
-
-/// Damage halts the partition named, or all of them; anything else is tried again after a while.
-fn reader_failed(error: &LogError, deps: &ConsumerDeps) {
-    match error {
-        LogError::Damaged { partition, .. } => {
-            let sentence = format!("{error}; restore the file, or see `pulso log resume --help`");
-            let all = 0..deps.log.layout().partitions;
-            let halted = partition.map_or(all, |one| one..one + 1);
-            halted.for_each(|partition| deps.halts.halt(&*deps.store, partition, &sentence));
-        }
-        other => tracing::warn!(error = %other, "the log cannot be read now"),
-    }
-    thread::sleep(POLL_WAIT);
 }

@@ -15,6 +15,7 @@ use crate::fold::halt::Stop;
 use crate::fold::ids::RunShape;
 use crate::fold::state::FoldState;
 use crate::metrics::MAINTENANCE_FAILURES;
+use crate::owned::Owned;
 use crate::{lookup, runs};
 
 /// Time between two rounds over all partitions. Cells of merged runs stay a round longer than the merge, so that readers
@@ -22,10 +23,10 @@ use crate::{lookup, runs};
 const ROUND_EVERY: Duration = Duration::from_secs(2);
 const STEP: Duration = Duration::from_millis(50);
 
-/// Tends all partitions until shutdown.
-pub(crate) fn run(log: &Arc<dyn Log>, store: &dyn Store, shutdown: &CancellationToken) {
+/// Tends what this process folds, until shutdown. That someone else has come to fold it meanwhile harms nothing.
+pub(crate) fn run(log: &Arc<dyn Log>, store: &dyn Store, owned: &Owned, shutdown: &CancellationToken) {
     while wait(shutdown) {
-        for partition in 0..log.layout().partitions {
+        for (partition, _) in owned.list() {
             if let Err(stop) = tend(&**log, store, partition, shutdown) {
                 counter!(MAINTENANCE_FAILURES).increment(1);
                 tracing::warn!(partition, reason = %stop, "id runs could not be tended; they will be later");

@@ -43,7 +43,7 @@ pub enum Halt {
         border: Rank,
     },
     /// Bytes of the log are not what was written.
-    #[error("{0}; restore the file, or see `pulso log resume --help`")]
+    #[error("{0}; restore it, or see `pulso log resume --help`")]
     LogDamaged(String),
     /// A part of the store is not there or not what was written.
     #[error(

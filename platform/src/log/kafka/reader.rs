@@ -49,6 +49,9 @@ enum Doubt {
 impl KafkaReader {
     pub(super) fn open(source: &Arc<Source>, from: &[(u32, u64)]) -> Result<Self, LogError> {
         for (partition, offset) in from.iter().copied() {
+            if let Some(sentence) = source.changed(partition) {
+                return Err(source.damaged((partition, offset), sentence));
+            }
             let marks = source.watermarks(partition)?;
             if !(marks.start_offset..=marks.end_offset).contains(&offset) {
                 return Err(LogError::OffsetOutOfRange { partition, offset });
@@ -74,6 +77,8 @@ impl KafkaReader {
                 Duration::ZERO
             };
             let record = match self.consumer.poll(wait) {
+                // The client may also return early, when it has served something else than a record.
+                None if records.is_empty() && Instant::now() < until => continue,
                 None => return,
                 Some(Ok(message)) => Source::record(&message),
                 Some(Err(error)) => {

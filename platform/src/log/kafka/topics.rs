@@ -260,7 +260,9 @@ fn begin_partitions(
             begun.push(partition);
         }
         if let Some(sentence) = begins_otherwise(&source, partition)? {
-            return Err(LogError::Misconfigured(sentence));
+            return Err(LogError::Misconfigured(format!(
+                "{sentence}; restore it, or see `pulso log resume --help`"
+            )));
         }
     }
     Ok(begun)
@@ -283,8 +285,7 @@ pub(super) fn begins_otherwise(source: &Source, partition: u32) -> Result<Option
         "does not begin with the record of its generation"
     };
     Ok(Some(format!(
-        "partition {partition} of topic {} {found}: the topic was deleted and made again, or belongs to another log; \
-         restore it, or see `pulso log resume --help`",
+        "partition {partition} of topic {} {found}: the topic was deleted and made again, or belongs to another log",
         source.topic
     )))
 }

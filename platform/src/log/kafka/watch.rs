@@ -153,8 +153,7 @@ impl Watcher {
             let topic = &self.source.topic;
             let (from, to) = (before.start_offset, before.end_offset);
             return Ok(Some(format!(
-                "partition {partition} of topic {topic} held offsets {from}..{to} and now {}..{}: it was cut or made again; \
-                 restore it, or see `pulso log resume --help`",
+                "partition {partition} of topic {topic} held offsets {from}..{to} and now {}..{}: it was cut or made again",
                 marks.start_offset, marks.end_offset
             )));
         }

@@ -10,7 +10,9 @@ use super::{fresh, make, one_broker, open, options, plan};
 use crate::log::conformance::{append, read_all};
 use crate::log::kafka::brokers::{Brokers, WantedTopic};
 use crate::log::kafka::directory::{Directory, Generation, directory_topic};
-use crate::log::kafka::{KafkaLog, KafkaSettings, TopicPlan, check, dead_letter_topic, init};
+use crate::log::kafka::{
+    KafkaLog, KafkaLogOptions, KafkaSettings, TopicPlan, check, dead_letter_topic, init,
+};
 use crate::log::{Log, LogError, LogLayout};
 use crate::service::clock::Clock;
 
@@ -128,4 +130,17 @@ fn a_grown_topic_is_refused_once_its_new_partitions_hold_something() {
     super::foreign(&settings, &plan.topic, 5, Some(b"lost to all"));
     let sentence = sentence(KafkaLog::open(&settings, options(&plan)).map(|_| ()));
     assert!(sentence.contains("partition 5 holds records that nobody folds"), "{sentence}");
+}
+
+#[test]
+fn brokers_that_are_not_there_are_told_in_one_sentence() {
+    let nobody = KafkaSettings::plaintext("127.0.0.1:1");
+    let error = KafkaLog::open(&nobody, KafkaLogOptions::default()).map(|_| ()).unwrap_err();
+    assert!(matches!(error, LogError::Unreachable(_)), "{error:?}");
+    let sentence = error.to_string();
+    assert!(
+        sentence.contains("no broker of 127.0.0.1:1 answers") && sentence.contains("check"),
+        "{sentence}"
+    );
+    assert!(!sentence.contains('\n'), "{sentence}");
 }

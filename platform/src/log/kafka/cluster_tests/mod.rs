@@ -2,6 +2,7 @@
 //! fail, they never skip.
 
 mod conforming;
+mod foreign;
 mod making;
 
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use crate::service::clock::Clock;
 const PARTITIONS: u32 = crate::log::conformance::PARTITIONS;
 
 /// The brokers of a variable, or a sentence that says how to start them.
-fn brokers(variable: &str) -> KafkaSettings {
+fn named_brokers(variable: &str) -> KafkaSettings {
     let brokers = std::env::var(variable)
         .unwrap_or_else(|_| panic!("{variable} names no brokers; run make test-cluster"));
     KafkaSettings::plaintext(&brokers)
@@ -25,7 +26,7 @@ fn brokers(variable: &str) -> KafkaSettings {
 
 /// One broker.
 fn one_broker() -> KafkaSettings {
-    brokers("PULSO_TEST_KAFKA")
+    named_brokers("PULSO_TEST_KAFKA")
 }
 
 /// A plan for topics of a name that nobody had before.
