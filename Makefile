@@ -8,7 +8,7 @@ SEEDS ?= 200000
 TOOLS ?= $(CURDIR)/target/tools
 BUF := $(TOOLS)/python/bin/buf
 
-.PHONY: help build run demo test test-cluster simulate check fmt lint deny proto promises api bench
+.PHONY: help build build-cluster run demo cluster cluster-demo test test-cluster simulate check fmt lint deny proto promises api bench
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,6 +21,15 @@ run: ## Run Pulso in one process, keeping its data in ./pulso-data
 
 demo: ## Load the sample bill into a fresh folder, print how it adds up, and stop
 	$(CARGO) run --locked --release -p pulso -- demo --exit --ingest-addr 127.0.0.1:0 --api-addr 127.0.0.1:0 --admin-addr 127.0.0.1:0
+
+build-cluster: ## Build the binary with the roles of a cluster (Kafka's client takes some minutes)
+	$(CARGO) build --locked --release -p pulso --features cluster
+
+cluster: build-cluster ## Start Kafka, Cassandra and every role on loopback, until Ctrl-C (Java 17, Maven)
+	scripts/cluster run
+
+cluster-demo: build-cluster ## Load the sample bill through a fresh cluster and compare it with one process
+	scripts/cluster demo
 
 test: ## Run all tests, with the simulator's seeds (SEEDS=200000)
 	$(CARGO) test --locked --workspace

@@ -32,6 +32,7 @@ use crate::handoff::Outlet;
 use crate::owned::Owned;
 use crate::reading::Reading;
 use crate::routes::Routes;
+use crate::schedule::Schedule;
 use crate::tending;
 
 /// How long it waits before a group that could not be joined is tried again.
@@ -50,6 +51,8 @@ pub struct ConsumerConfig {
     pub flush_every: Duration,
     /// Where folded records are archived: the fold writes them to the store where the log does not keep them for good.
     pub archive: Kept,
+    /// When it reads; always when there is none.
+    pub schedule: Option<Schedule>,
     /// Usage rows that each worker holds in RAM at most, about; more are evicted after a flush.
     pub rows_max: usize,
     /// Undecodable records among the last 1000 of a partition before it halts; 0 for no limit.
@@ -64,6 +67,7 @@ impl Default for ConsumerConfig {
             workers: 1,
             flush_every: Duration::from_secs(1),
             archive: Kept::InLog,
+            schedule: None,
             // About 200 bytes a row with its key and indexes: 200 MB.
             rows_max: 1_000_000,
             // A hand can mend these; more of them mean a producer that is set up wrongly.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, TryRecvError};
 use pulso_platform::log::membership::{Change, Membership};
 use pulso_platform::log::{LogError, LogReader};
+use pulso_platform::service::clock::Clock;
 use tokio_util::sync::CancellationToken;
 
 use crate::fold::halt::{Halt, Stop};
@@ -15,6 +16,7 @@ use crate::opening::open_partition;
 use crate::owned::Owned;
 use crate::pipeline::{ConsumerConfig, ConsumerDeps};
 use crate::routes::Routes;
+use crate::schedule::{self, Turn, Windows};
 
 /// How long the reader waits for records before it looks after the rest.
 const POLL_WAIT: Duration = Duration::from_millis(50);
@@ -42,6 +44,7 @@ pub(crate) struct Reading<'a> {
     /// Revoked, and not yet let go by their workers.
     leaving: Vec<(Vec<u32>, Receiver<()>)>,
     committed_at: Instant,
+    windows: Windows,
 }
 
 impl<'a> Reading<'a> {
@@ -63,6 +66,7 @@ impl<'a> Reading<'a> {
             reader: None,
             leaving: Vec::new(),
             committed_at: Instant::now(),
+            windows: Windows::new(config.schedule, Clock::System),
         }
     }
 
@@ -74,7 +78,7 @@ impl<'a> Reading<'a> {
             self.give_back();
             self.tell_lag();
             match self.routes.send_on() {
-                Some(true) => self.read(),
+                Some(true) => self.read_in_turn(),
                 Some(false) => thread::sleep(FULL_WAIT),
                 None => return,
             }
@@ -150,6 +154,19 @@ impl<'a> Reading<'a> {
         if self.committed_at.elapsed() >= COMMIT_EVERY {
             self.committed_at = Instant::now();
             self.membership.folded(&self.owned.list());
+        }
+    }
+
+    /// Reads, unless its schedule has it rest: then the log keeps what comes.
+    fn read_in_turn(&mut self) {
+        let (deps, owned) = (self.deps, self.owned);
+        let backlog = || {
+            let partitions: Vec<u32> = owned.list().iter().map(|(partition, _)| *partition).collect();
+            schedule::backlog(&*deps.log, &*deps.store, &partitions)
+        };
+        match self.windows.turn(backlog) {
+            Turn::Read => self.read(),
+            Turn::Rest => thread::sleep(POLL_WAIT),
         }
     }
 

@@ -7,8 +7,11 @@
 use std::time::Duration;
 
 use metrics::{counter, gauge};
+use pulso_platform::log::Log;
 use pulso_platform::service::clock::Clock;
+use pulso_platform::store::Store;
 
+use crate::lookup;
 use crate::metrics as names;
 
 /// When a consumer reads.
@@ -46,6 +49,29 @@ pub struct Backlog {
     pub records: u64,
     /// When the log took the oldest of them, in nanoseconds since the Unix epoch.
     pub oldest_appended_at_nanos: Option<i64>,
+}
+
+/// What waits behind the progress of these partitions, as well as log and store can say.
+pub(crate) fn backlog(log: &dyn Log, store: &dyn Store, partitions: &[u32]) -> Backlog {
+    let mut backlog = Backlog::default();
+    for partition in partitions {
+        let (Ok(marks), Ok(state)) = (log.watermarks(*partition), lookup::load_state(store, *partition))
+        else {
+            continue;
+        };
+        let folded = state.map_or(0, |state| state.offset);
+        let waiting = marks.end_offset.saturating_sub(folded);
+        if waiting == 0 {
+            continue;
+        }
+        backlog.records += waiting;
+        let oldest = log.fetch(*partition, &[folded]).ok().and_then(|mut records| records.pop());
+        if let Some(at) = oldest.map(|record| record.appended_at_nanos) {
+            let oldest = backlog.oldest_appended_at_nanos.get_or_insert(at);
+            *oldest = at.min(*oldest);
+        }
+    }
+    backlog
 }
 
 /// What the reader has to do now.

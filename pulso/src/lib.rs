@@ -4,6 +4,7 @@
 //! nothing else. [`dev`] wires log, store, ingestor, consumer, pricing and query into one process; [`demo`] fills such a
 //! process with a sample bill. [`audit`], [`log_admin`] and [`doctor`] look at a data folder themselves.
 
+pub mod archive;
 pub mod audit;
 pub mod cli;
 pub mod client;
@@ -14,4 +15,6 @@ pub mod doctor;
 pub mod import;
 pub mod log_admin;
 pub mod read;
+pub mod republish;
+pub mod roles;
 pub mod send;

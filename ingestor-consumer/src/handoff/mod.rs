@@ -7,6 +7,8 @@
 pub mod direct;
 pub mod grpc;
 pub mod http;
+#[cfg(feature = "kafka")]
+pub mod topic;
 
 use std::sync::Arc;
 

@@ -1,12 +1,12 @@
-//! `pulso audit`: re-adds the archive of a data folder and compares it with every total, offline.
+//! `pulso audit`: re-adds the archive of a data folder that no server holds, or of a cluster, and compares it with every
+//! total.
 //!
-//! The proof itself is `pulso_ingestor_consumer::audit`; this is the folder around it and what people read.
+//! The proof itself is `pulso_ingestor_consumer::audit`; this is the place around it and what people read.
 
 use pulso_domain::fingerprint::HashKey;
-use pulso_ingestor_consumer::archive::{Archive, Kept};
+use pulso_ingestor_consumer::archive::Archive;
 use pulso_ingestor_consumer::audit::{AuditReport, Step, audit};
 use pulso_ingestor_consumer::fold::halt::Stop;
-use pulso_ingestor_consumer::fold::ids::RunShape;
 use pulso_platform::log::Log;
 use pulso_platform::log::embedded::{RecordedCut, list_cuts};
 use pulso_platform::service::settings::{DataSettings, parse_size};
@@ -15,17 +15,21 @@ use serde_json::{Value, json};
 use crate::cli::exit::{Exit, Failure, Outcome};
 use crate::cli::output::{self, Format};
 use crate::cli::progress;
-use crate::dev::folder::{DataFolder, log_failure, log_folder};
+use crate::dev::folder::{log_failure, log_folder};
+use crate::roles::built::Elsewhere;
+use crate::roles::place::Place;
 
 /// Flags of `pulso audit`.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
 Exit 0 when every total is what the archive adds up to and every pulse has one fate; exit 1 with the first differences
 when not, and while a cut of acknowledged data or a skipped gap has no note. Exit 2 when a server holds the folder.
+A cluster may go on while it is audited: rows that are written meanwhile are counted as moving and not compared.
 
 Examples:
   pulso audit
-  pulso audit --data-dir /var/lib/pulso --output json")]
+  pulso audit --data-dir /var/lib/pulso --output json
+  pulso audit --kafka-brokers 127.0.0.1:9092 --cql-nodes 127.0.0.1:9042 --memory-max 256MiB")]
 pub struct AuditArgs {
     /// The data folder; no server may hold it.
     #[command(flatten)]
@@ -33,6 +37,9 @@ pub struct AuditArgs {
     /// Most memory for what is added up, about; with less the archive is read more often
     #[arg(long, env = "PULSO_MEMORY_MAX", value_name = "SIZE", default_value = "1GiB", value_parser = parse_size)]
     pub memory_max: u64,
+    /// The cluster, instead of a data folder.
+    #[command(flatten)]
+    pub elsewhere: Elsewhere,
 }
 
 /// Audits the folder.
@@ -40,13 +47,13 @@ pub struct AuditArgs {
 /// # Errors
 /// When the folder is in use, or cannot be read.
 pub fn run(args: &AuditArgs, format: Format) -> Outcome {
-    let folder = DataFolder::open_to_look(&args.data.data_dir)?;
-    let generation = folder.log.layout().generation;
-    let cuts =
-        list_cuts(&log_folder(&args.data.data_dir), generation).map_err(|error| log_failure(&error))?;
-    let archive =
-        Archive { log: &*folder.log, store: &*folder.store, kept: Kept::InLog, shape: RunShape::FORMAT };
-    let report = re_add(&archive, folder.hash_key, args.memory_max)?;
+    let place = Place::open(&args.data, &args.elsewhere)?;
+    let cuts = match place.folder() {
+        Some(folder) => list_cuts(&log_folder(&args.data.data_dir), folder.log.layout().generation)
+            .map_err(|error| log_failure(&error))?,
+        None => Vec::new(),
+    };
+    let report = re_add(&place.archive(), place.hash_key, args.memory_max)?;
     let unnoted: Vec<&RecordedCut> = cuts.iter().filter(|cut| cut.noted.is_none()).collect();
     print(format, &report, &unnoted)?;
     Ok(if report.is_clean() && unnoted.is_empty() { Exit::Ok } else { Exit::Failed })
@@ -75,6 +82,7 @@ fn print(format: Format, report: &AuditReport, unnoted: &[&RecordedCut]) -> Resu
         "records": report.records,
         "pulses": report.pulses,
         "rows": report.rows,
+        "moving_rows": report.moving_rows,
         "difference_count": report.difference_count,
         "unnoted_gaps": report.unnoted_gaps,
         "unnoted_cuts": unnoted.len(),

@@ -1,6 +1,7 @@
 //! The command line: every command with its flags and examples, and the way from an outcome to an exit code.
 
 pub mod exit;
+pub mod instant;
 pub mod output;
 pub mod progress;
 
@@ -8,7 +9,8 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::cli::exit::{Exit, Failure, Outcome};
 use crate::cli::output::Format;
-use crate::{audit, demo, dev, dlq, doctor, import, log_admin, read, send};
+use crate::roles::built::{self, RoleCommand};
+use crate::{archive, audit, demo, dev, dlq, doctor, import, log_admin, read, republish, send};
 
 /// Usage metering and billing: pulses in, exact charges out.
 ///
@@ -38,6 +40,9 @@ Examples:
 pub enum Command {
     /// Runs every role in one process, on a data folder.
     Dev(dev::DevArgs),
+    /// Runs or prepares a role of a cluster.
+    #[command(flatten)]
+    Role(RoleCommand),
     /// Runs `dev` on a fresh folder, filled with a sample bill.
     Demo(demo::DemoArgs),
     /// Sends pulses from a file by gRPC.
@@ -63,6 +68,11 @@ pub enum Command {
     Dlq(dlq::DlqCommand),
     /// Re-adds the archive and compares it with every total.
     Audit(audit::AuditArgs),
+    /// Reads old pulses back from the archive.
+    #[command(subcommand)]
+    Archive(archive::ArchiveCommand),
+    /// Hands stored usage records to pricing again.
+    Republish(republish::RepublishArgs),
     /// Shows the log, reads it again, or goes on after a halt.
     #[command(subcommand)]
     Log(log_admin::LogCommand),
@@ -92,7 +102,10 @@ fn run(cli: Cli) -> Outcome {
     let format = cli.output;
     match cli.command {
         Command::Dev(args) => dev::run(&args),
+        Command::Role(command) => built::run(&command, format),
         Command::Demo(args) => demo::run(args, format),
+        Command::Archive(command) => archive::run(&command),
+        Command::Republish(args) => republish::run(&args, format),
         Command::Audit(args) => audit::run(&args, format),
         Command::Log(command) => log_admin::run(&command, format),
         Command::Doctor(args) => doctor::run(&args, format),

@@ -64,7 +64,7 @@ pub struct DemoArgs {
 /// When a setting is wrong, the folder is not empty, or the server cannot start.
 pub fn run(mut args: DemoArgs, format: Format) -> Outcome {
     args.server.validate()?;
-    args.server.accept_past = args.server.accept_past.max(ACCEPT_PAST_MIN);
+    args.server.taking.accept_past = args.server.taking.accept_past.max(ACCEPT_PAST_MIN);
     if args.server.process.print_config {
         output::data(print_config(&args))?;
         return Ok(Exit::Ok);

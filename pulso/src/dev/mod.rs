@@ -3,7 +3,6 @@
 pub mod folder;
 pub mod server;
 pub mod settings;
-mod watch;
 
 use pulso_platform::service::settings::print_config;
 use pulso_platform::service::tasks::Exit as End;

@@ -1,14 +1,12 @@
 //! Everything that can be set about a server in one process; checked before anything is opened or bound.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
-use pulso_platform::service::settings::{
-    ApiListener, DataSettings, IngestListener, ProcessSettings, duration_text, parse_duration, parse_size,
-};
-use serde::{Serialize, Serializer};
+use pulso_platform::service::settings::{ApiListener, DataSettings, IngestListener, ProcessSettings};
+use serde::Serialize;
 
 use crate::cli::exit::Failure;
+use crate::roles::settings::{ConsumerFlags, IngestFlags, QueryFlags};
 
 /// Flags of everything that runs a server in one process.
 #[derive(clap::Args, Clone, Debug, Serialize)]
@@ -25,40 +23,21 @@ pub struct ServerArgs {
     #[command(flatten)]
     #[serde(flatten)]
     pub process: ProcessSettings,
-    /// The oldest `occurred_at` that is taken
-    #[arg(long, env = "PULSO_ACCEPT_PAST", value_name = "DURATION", default_value = "35d", value_parser = parse_duration)]
-    #[serde(serialize_with = "as_text")]
-    pub accept_past: Duration,
-    /// How far ahead of the clock `occurred_at` may lie
-    #[arg(long, env = "PULSO_ACCEPT_FUTURE", value_name = "DURATION", default_value = "5m", value_parser = parse_duration)]
-    #[serde(serialize_with = "as_text")]
-    pub accept_future: Duration,
-    /// Most bytes of one gRPC message
-    #[arg(long, env = "PULSO_MESSAGE_BYTES_MAX", value_name = "SIZE", default_value = "4MiB", value_parser = parse_size)]
-    pub message_bytes_max: u64,
-    /// Most bytes of pulses held at a time before they are durable; more is refused with RESOURCE_EXHAUSTED
-    #[arg(long, env = "PULSO_IN_FLIGHT_BYTES_MAX", value_name = "SIZE", default_value = "128MiB", value_parser = parse_size)]
-    pub in_flight_bytes_max: u64,
-    /// Most bytes of the body of one REST request
-    #[arg(long, env = "PULSO_BODY_BYTES_MAX", value_name = "SIZE", default_value = "4MiB", value_parser = parse_size)]
-    pub body_bytes_max: u64,
-    /// How long a read waits for `wait_for`
-    #[arg(long, env = "PULSO_WAIT_MAX", value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
-    #[serde(serialize_with = "as_text")]
-    pub wait_max: Duration,
-    /// Longest time between two checkpoints while pulses come
-    #[arg(long, env = "PULSO_FLUSH_EVERY", value_name = "DURATION", default_value = "1s", value_parser = parse_duration)]
-    #[serde(serialize_with = "as_text")]
-    pub flush_every: Duration,
-    /// Undecodable records among the last 1000 of a partition before it halts; 0 for no limit
-    #[arg(long, env = "PULSO_UNDECODABLE_MAX", value_name = "NUMBER", default_value_t = 100, value_parser = clap::value_parser!(u32).range(..=1000))]
-    pub undecodable_max: u32,
+    /// What it takes.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub taking: IngestFlags,
+    /// What it answers.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub answering: QueryFlags,
+    /// How it folds.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub folding: ConsumerFlags,
     /// Partitions of a log that is made now; one that exists keeps its own
     #[arg(long, env = "PULSO_PARTITIONS", value_name = "NUMBER", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub partitions: u32,
-    /// Threads that fold; partitions are spread over them
-    #[arg(long, env = "PULSO_WORKERS", value_name = "NUMBER", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=256))]
-    pub workers: u32,
 }
 
 /// Flags of `pulso dev`.
@@ -100,10 +79,6 @@ fn only_loopback(flag: &str, address: SocketAddr) -> Result<(), Failure> {
     let sentence =
         format!("{flag} {address} can be reached from outside and no keys are configured; use 127.0.0.1");
     Err(Failure::usage(sentence))
-}
-
-fn as_text<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&duration_text(*duration))
 }
 
 #[cfg(test)]

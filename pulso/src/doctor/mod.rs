@@ -12,10 +12,17 @@ use serde_json::{Value, json};
 
 use crate::cli::exit::{Exit, Outcome};
 use crate::cli::output::{self, Format};
+use crate::roles::built::Elsewhere;
 
 /// Flags of `pulso doctor`.
 #[derive(clap::Args, Debug)]
-#[command(after_help = "Examples:\n  pulso doctor\n  pulso doctor --data-dir /var/lib/pulso --output json")]
+#[command(after_help = "\
+With --kafka-brokers it looks at a cluster: brokers, topics, the generation, keyspace and tables, halted partitions.
+
+Examples:
+  pulso doctor
+  pulso doctor --data-dir /var/lib/pulso --output json
+  pulso doctor --kafka-brokers 127.0.0.1:9092 --cql-nodes 127.0.0.1:9042")]
 pub struct DoctorArgs {
     /// The data folder.
     #[command(flatten)]
@@ -29,6 +36,9 @@ pub struct DoctorArgs {
     /// Address of metrics and health
     #[arg(long, env = "PULSO_ADMIN_ADDR", value_name = "IP:PORT", default_value = "127.0.0.1:7090")]
     pub admin_addr: SocketAddr,
+    /// The cluster, instead of the data folder.
+    #[command(flatten)]
+    pub elsewhere: Elsewhere,
 }
 
 /// What a look at one thing found.
@@ -43,11 +53,13 @@ pub struct Finding {
 }
 
 impl Finding {
-    fn good(check: &str, detail: impl Into<String>) -> Self {
+    /// Nothing is wrong.
+    pub fn good(check: &str, detail: impl Into<String>) -> Self {
         Self { check: check.to_owned(), detail: detail.into(), mend: None }
     }
 
-    fn fault(check: &str, detail: impl Into<String>, mend: impl Into<String>) -> Self {
+    /// Something is.
+    pub fn fault(check: &str, detail: impl Into<String>, mend: impl Into<String>) -> Self {
         Self { check: check.to_owned(), detail: detail.into(), mend: Some(mend.into()) }
     }
 
@@ -63,11 +75,20 @@ impl Finding {
 /// When stdout cannot be written.
 pub fn run(args: &DoctorArgs, format: Format) -> Outcome {
     let data_dir = &args.data.data_dir;
-    let mut findings = vec![machine::clock(data_dir), machine::disk(data_dir)];
-    findings.push(machine::port("ingest", args.ingest.ingest_addr));
-    findings.push(machine::port("api", args.api.api_addr));
-    findings.push(machine::port("admin", args.admin_addr));
-    findings.extend(folder::look(data_dir));
+    let ports = [
+        machine::port("ingest", args.ingest.ingest_addr),
+        machine::port("api", args.api.api_addr),
+        machine::port("admin", args.admin_addr),
+    ];
+    let mut findings = vec![machine::clock(data_dir)];
+    if let Some(cluster) = args.elsewhere.findings() {
+        // A role needs no disk, and on this machine its ports may well be held by the roles themselves.
+        findings.extend(cluster);
+    } else {
+        findings.push(machine::disk(data_dir));
+        findings.extend(ports);
+        findings.extend(folder::look(data_dir));
+    }
     let list: Vec<Value> = findings.iter().map(Finding::to_json).collect();
     let document = json!({ "findings": list });
     output::rows(format, &document, &list, &["state", "check", "detail", "mend"])?;

@@ -3,6 +3,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod again;
 mod commands;
 mod dead_letters;
 mod folder;

@@ -18,6 +18,7 @@ mod reader;
 mod settings;
 mod source;
 mod topics;
+pub mod usage;
 mod watch;
 
 use std::sync::Arc;

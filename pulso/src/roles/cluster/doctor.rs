@@ -1,0 +1,71 @@
+//! What `pulso doctor` looks at in a cluster: brokers, topics, the generation, the store, its schema, halted partitions.
+
+use pulso_ingestor_consumer::halts;
+use pulso_platform::log::Log;
+use pulso_platform::log::kafka::{KafkaLog, KafkaLogOptions};
+use pulso_platform::store::{Store, identity};
+use uuid::Uuid;
+
+use super::settings::ClusterFlags;
+use super::shared::open_store;
+use crate::doctor::Finding;
+
+/// Looks at both, each fault with its mend.
+pub(super) fn look(flags: &ClusterFlags) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let log = match KafkaLog::open(&flags.kafka, KafkaLogOptions::default()) {
+        Ok(log) => {
+            let layout = log.layout();
+            let (topic, id) = (log.topic(), Uuid::from_bytes(layout.log_id));
+            let detail = format!(
+                "{topic}, generation {}, {} partitions, log {id}",
+                layout.generation, layout.partitions
+            );
+            findings.push(Finding::good("kafka", detail));
+            Some(log)
+        }
+        Err(error) => {
+            let mend = "make what is missing with pulso init; the sentence names what else to change";
+            findings.push(Finding::fault("kafka", error.to_string(), mend));
+            None
+        }
+    };
+    match open_store(&flags.cql) {
+        Ok((store, _)) => {
+            findings.push(Finding::good("store", format!("keyspace {}", flags.cql.cql_keyspace)));
+            if let Some(log) = &log {
+                findings.extend(together(log, &*store));
+            }
+        }
+        Err(error) => {
+            let mend = "check --cql-nodes, --cql-user and --cql-ca; pulso init makes keyspace and tables";
+            findings.push(Finding::fault("store", error.to_string(), mend));
+        }
+    }
+    findings
+}
+
+/// Whether log and store belong together, and what of them is halted.
+fn together(log: &KafkaLog, store: &dyn Store) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let layout = log.layout();
+    if layout.generation == 1
+        && let Err(error) = identity::bind_log(store, layout.log_id)
+    {
+        let mend = "use the brokers and the keyspace that belong together";
+        findings.push(Finding::fault("log and store", error.to_string(), mend));
+    }
+    for partition in 0..layout.partitions {
+        let check = format!("partition {partition}");
+        let mend = "pulso log status says more; pulso log resume goes on";
+        match (log.watermarks(partition), halts::read(store, partition)) {
+            (Err(error), _) => findings.push(Finding::fault(&check, error.to_string(), mend)),
+            (_, Err(error)) => findings.push(Finding::fault(&check, error.to_string(), mend)),
+            (_, Ok(Some(sentence))) => {
+                findings.push(Finding::fault(&check, format!("halted: {sentence}"), mend))
+            }
+            (Ok(_), Ok(None)) => {}
+        }
+    }
+    findings
+}

@@ -1,0 +1,124 @@
+//! Consumers that are killed at random moments, and one that sleeps past its session and comes back: no total changes.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::fixture::Cluster;
+use crate::harness::pulse_line;
+
+/// Pulses of one file.
+const FILE_PULSES: usize = 400;
+const TENANTS: usize = 7;
+
+/// Which run this is: its tenants have its name, since tests share the servers.
+struct Story<'a> {
+    name: &'a str,
+    seed: u64,
+}
+
+impl Story<'_> {
+    fn tenant(&self, number: usize) -> String {
+        format!("{}-{number}", self.name)
+    }
+
+    /// The n-th file, with what it adds to each tenant; a tenth of it repeats what the file before had.
+    fn file(&self, number: usize) -> (String, BTreeMap<String, u64>) {
+        let mut lines = String::new();
+        let mut added = BTreeMap::new();
+        let line = |file: usize, place: usize| {
+            let tenant = self.tenant((file + place) % TENANTS);
+            let id = format!("{file}-{place}");
+            (pulse_line(&[("id", &id), ("tenant_id", &tenant), ("used_amount", "1.25")]), tenant)
+        };
+        for place in 0..FILE_PULSES {
+            let (text, tenant) = line(number, place);
+            lines.push_str(&text);
+            *added.entry(tenant).or_default() += 1;
+        }
+        for place in (0..FILE_PULSES / 10).filter(|_| number > 0) {
+            lines.push_str(&line(number - 1, place).0);
+        }
+        (lines, added)
+    }
+
+    /// Sends files until it is over, while `disturb` does what it does; then every total is the one that was sent.
+    fn tell(&self, mut cluster: Cluster, disturb: impl FnOnce(&mut Cluster, &mut ChaCha8Rng)) {
+        let is_over = AtomicBool::new(false);
+        let (ingest, mut random) =
+            (cluster.ingestor.address("ingest").to_owned(), ChaCha8Rng::seed_from_u64(self.seed));
+        let sent = thread::scope(|scope| {
+            let sender = scope.spawn(|| {
+                let mut sent: BTreeMap<String, u64> = BTreeMap::new();
+                for number in 0.. {
+                    if is_over.load(Ordering::SeqCst) {
+                        break;
+                    }
+                    let (lines, added) = self.file(number);
+                    let send = ["send", "-", "--ingest", &ingest, "--output", "json"];
+                    let summary = crate::harness::pulso_with_input(&send, &lines).expect_code(0).json();
+                    assert_eq!((&summary["rejected"], &summary["unknown"]), (&0.into(), &0.into()));
+                    added.into_iter().for_each(|(tenant, pulses)| *sent.entry(tenant).or_default() += pulses);
+                }
+                sent
+            });
+            disturb(&mut cluster, &mut random);
+            is_over.store(true, Ordering::SeqCst);
+            sender.join().expect("sends")
+        });
+        cluster.drain();
+        for (tenant, pulses) in &sent {
+            let usage = cluster.client(&["usage", tenant, "--output", "json"]).expect_code(0).json();
+            let rows = usage["usage"].as_array().expect("rows");
+            let count: u64 = rows.iter().map(|row| row["count"].as_u64().expect("a count")).sum();
+            assert_eq!(count, *pulses, "{tenant}: lost or doubled");
+        }
+        let sum: u64 = sent.values().sum();
+        let told = format!("{}: {sum} pulses of {} tenants, lost 0, doubled 0", self.name, sent.len());
+        writeln!(std::io::stdout(), "{told}").expect("tells");
+        cluster.stop().audit();
+    }
+}
+
+/// How often a consumer is killed; CI does with 50, `PULSO_TEST_KILLS=500` takes an hour.
+fn kills() -> usize {
+    std::env::var("PULSO_TEST_KILLS").map_or(50, |text| text.parse().expect("a number"))
+}
+
+#[test]
+fn g03_g09_consumers_killed_at_random_moments_lose_and_double_nothing() {
+    let story = Story { name: "killed", seed: 20_260_501 };
+    story.tell(Cluster::start(2, "topic"), |cluster, random| {
+        for _ in 0..kills() {
+            thread::sleep(Duration::from_millis(random.random_range(100..1500)));
+            let number = random.random_range(0..cluster.consumers.len());
+            cluster.consumers[number].kill();
+            cluster.consumers[number] = cluster.consumer();
+        }
+    });
+}
+
+#[test]
+fn g03_a_consumer_that_sleeps_past_its_session_and_comes_back_changes_no_total() {
+    let story = Story { name: "asleep", seed: 7 };
+    story.tell(Cluster::start(2, "topic"), |cluster, random| {
+        for round in 0..4 {
+            thread::sleep(Duration::from_millis(random.random_range(500..1500)));
+            let pid = cluster.consumers[round % 2].pid();
+            signal(pid, rustix::process::Signal::STOP);
+            // The brokers' session here is 3 s: the other one has its partitions by then.
+            thread::sleep(Duration::from_secs(8));
+            signal(pid, rustix::process::Signal::CONT);
+        }
+    });
+}
+
+fn signal(pid: u32, signal: rustix::process::Signal) {
+    let pid = rustix::process::Pid::from_raw(pid.cast_signed()).expect("a process");
+    rustix::process::kill_process(pid, signal).expect("it is there");
+}
