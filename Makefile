@@ -8,7 +8,7 @@ SEEDS ?= 200000
 TOOLS ?= $(CURDIR)/target/tools
 BUF := $(TOOLS)/python/bin/buf
 
-.PHONY: help build build-cluster run demo cluster cluster-demo test test-cluster simulate check fmt lint deny proto promises api bench
+.PHONY: help build build-cluster build-image run demo cluster cluster-demo compose test test-cluster simulate check fmt lint deny proto promises check-deploy api bench
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,12 @@ cluster: build-cluster ## Start Kafka, Cassandra and every role on loopback, unt
 cluster-demo: build-cluster ## Load the sample bill through a fresh cluster and compare it with one process
 	scripts/cluster demo
 
+build-image: ## Build the container image pulso:local (Docker)
+	scripts/docker build -f deploy/Dockerfile -t pulso:local .
+
+compose: ## Start Kafka, ScyllaDB, Kafka UI and every role in containers, until Ctrl-C (Docker)
+	scripts/docker compose -f deploy/compose.yaml up --build
+
 test: ## Run all tests, with the simulator's seeds (SEEDS=200000)
 	$(CARGO) test --locked --workspace
 	$(MAKE) simulate
@@ -41,7 +47,7 @@ test-cluster: ## Start real servers on loopback and run the tests that need them
 simulate: ## Run the fold under seeded crashes, zombies and lost writes (SEEDS=200000)
 	$(CARGO) run --locked -p pulso-simulator -- run --seeds $(SEEDS)
 
-check: fmt lint deny proto promises ## Check format, lints, documentation, dependencies, protocol and promises
+check: fmt lint deny proto promises check-deploy ## Check format, lints, documentation, dependencies, protocol, promises, deploy/
 
 fmt: ## Check the format
 	$(CARGO) fmt --all --check
@@ -62,6 +68,10 @@ proto: ## Lint the protocol
 
 promises: ## Check that every promise has its tests, and every such test its promise
 	scripts/promises
+
+check-deploy: ## Check the Dockerfile and compose.yaml, without a container engine
+	scripts/python
+	scripts/deploy-files
 
 api: ## Try a running server from outside: reflection client and schemathesis on the OpenAPI
 	scripts/python
