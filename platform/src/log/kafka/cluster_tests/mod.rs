@@ -4,6 +4,7 @@
 mod conforming;
 mod foreign;
 mod making;
+mod secured;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
