@@ -51,7 +51,8 @@ pub(crate) fn complete(mut document: Document) -> Document {
 /// The operations of a path, each with a code for every status that it can answer beside its own.
 fn operations<'a>(path: &str, item: &'a mut PathItem) -> Vec<(&'a mut Operation, Vec<Code>)> {
     let mut shared = vec![Code::UnknownParameter, Code::NotAcceptable, Code::Internal, Code::PartitionHalted];
-    shared.extend(path.contains('{').then_some(Code::NotFound));
+    let names_something = path.contains('{') || path.starts_with("/v1/dead-letters:");
+    shared.extend(names_something.then_some(Code::NotFound));
     let read = [shared.as_slice(), &[Code::WaitTimeout]].concat();
     let of_bodies = [
         Code::RequestTimeout,
