@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod clock;
 pub mod health;
+pub mod http;
 pub mod listen;
 pub mod secret;
 pub mod settings;
