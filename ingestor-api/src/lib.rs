@@ -46,6 +46,8 @@ mod answer;
 
 mod wire;
 
+pub mod formats;
+
 pub mod refusal;
 
 pub mod metrics;

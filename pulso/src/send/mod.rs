@@ -10,6 +10,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use indicatif::ProgressBar;
+use pulso_ingestor_api::formats::Unreadable;
 use pulso_proto::v1;
 use serde_json::json;
 
@@ -104,15 +105,8 @@ fn input_format(args: &SendArgs) -> InputFormat {
     args.format.unwrap_or_else(by_name)
 }
 
-/// A line that is no pulse: what is wrong, as the server would say it.
-#[derive(Debug, PartialEq, Eq)]
-struct BadLine {
-    reason: &'static str,
-    detail: String,
-}
-
 /// A line's number and what it holds.
-type Numbered = (u64, Result<v1::Pulse, BadLine>);
+type Numbered = (u64, Result<v1::Pulse, Unreadable>);
 
 enum Lines {
     Ndjson(ndjson::Reader<Box<dyn Read>>),
@@ -147,7 +141,7 @@ impl PulseSource for Source {
                 Some((line, Ok(pulse))) => return Ok(Some(Outgoing { line, pulse })),
                 Some((line, Err(bad))) => {
                     self.unreadable += 1;
-                    output::note(format!("line {line}: {}: {}", bad.reason, bad.detail));
+                    output::note(format!("line {line}: {bad}"));
                 }
             }
         }

@@ -1,14 +1,10 @@
 //! Pulses as NDJSON: one object a line with the proto's field names.
 
-use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read};
 
-use pulso_domain::reason::Reason;
-use pulso_domain::time::Instant;
-use pulso_proto::v1;
-use serde::Deserialize;
+use pulso_ingestor_api::formats::pulse_json;
 
-use super::{BadLine, Numbered};
+use super::Numbered;
 use crate::cli::exit::Failure;
 
 /// Longest line: a pulse at all its bounds has about 42 KB, escapes may make it six times longer.
@@ -20,35 +16,6 @@ pub(super) struct Reader<R: Read> {
     input: BufReader<R>,
     line: u64,
     buffer: Vec<u8>,
-}
-
-/// A pulse as its file has it. What is missing is sent as missing, so that the server gives the reason.
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
-struct Line {
-    id: String,
-    tenant_id: String,
-    product_sku: String,
-    used_amount: Amount,
-    use_unit: String,
-    occurred_at: Option<String>,
-    region: Option<String>,
-    resource_id: Option<String>,
-    tags: Option<HashMap<String, String>>,
-}
-
-/// An amount is text; a bare JSON number is taken by its own digits, never through a float.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Amount {
-    Text(String),
-    Number(serde_json::Number),
-}
-
-impl Default for Amount {
-    fn default() -> Self {
-        Self::Text(String::new())
-    }
 }
 
 impl<R: Read> Reader<R> {
@@ -75,47 +42,19 @@ impl<R: Read> Reader<R> {
                 )));
             }
             if !self.buffer.trim_ascii().is_empty() {
-                return Ok(Some((self.line, pulse(&self.buffer))));
+                return Ok(Some((self.line, pulse_json::read(&self.buffer))));
             }
         }
     }
 }
 
-fn pulse(text: &[u8]) -> Result<v1::Pulse, BadLine> {
-    let undecodable = |detail: String| BadLine { reason: Reason::Undecodable.code(), detail };
-    let line: Line =
-        serde_json::from_slice(text).map_err(|error| undecodable(format!("is no pulse: {error}")))?;
-    Ok(v1::Pulse {
-        id: line.id,
-        tenant_id: line.tenant_id,
-        product_sku: line.product_sku,
-        used_amount: match line.used_amount {
-            Amount::Text(text) => text,
-            Amount::Number(number) => number.to_string(),
-        },
-        use_unit: line.use_unit,
-        occurred_at: occurred_at(line.occurred_at.as_deref())?,
-        region: line.region.unwrap_or_default(),
-        resource_id: line.resource_id.unwrap_or_default(),
-        tags: line.tags.unwrap_or_default(),
-    })
-}
-
-/// Reads the time; a missing one is sent as missing.
-pub(super) fn occurred_at(text: Option<&str>) -> Result<Option<prost_types::Timestamp>, BadLine> {
-    let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(None) };
-    let instant = Instant::parse_rfc3339(text).ok_or_else(|| BadLine {
-        reason: Reason::InvalidTime.code(),
-        detail: format!("occurred_at: {text:?} is no RFC 3339 time such as 2026-01-31T23:59:59Z"),
-    })?;
-    Ok(Some(crate::client::timestamp(instant)))
-}
-
 #[cfg(test)]
 mod tests {
+    use pulso_domain::reason::Reason;
+
     use super::*;
 
-    fn read(text: &str) -> Vec<(u64, Result<v1::Pulse, BadLine>)> {
+    fn read(text: &str) -> Vec<Numbered> {
         let mut reader = Reader::new(text.as_bytes());
         std::iter::from_fn(|| reader.next_line().expect("reads")).collect()
     }
@@ -143,7 +82,7 @@ mod tests {
         let reason = |place: usize| lines[place].1.as_ref().err().map(|bad| bad.reason);
         assert_eq!(
             (0..5).map(reason).collect::<Vec<_>>(),
-            [None, Some("UNDECODABLE"), Some("UNDECODABLE"), Some("INVALID_TIME"), None]
+            [None, Some(Reason::Undecodable), Some(Reason::Undecodable), Some(Reason::InvalidTime), None]
         );
     }
 }

@@ -3,9 +3,10 @@
 use std::io::Read;
 
 use pulso_domain::reason::Reason;
+use pulso_ingestor_api::formats::{Unreadable, occurred_at};
 use pulso_proto::v1;
 
-use super::{BadLine, Numbered, ndjson};
+use super::Numbered;
 use crate::cli::exit::Failure;
 
 /// Reads row by row.
@@ -79,18 +80,16 @@ impl<R: Read> Reader<R> {
         Ok(Some((line, self.pulse())))
     }
 
-    fn pulse(&self) -> Result<v1::Pulse, BadLine> {
+    fn pulse(&self) -> Result<v1::Pulse, Unreadable> {
         if self.record.len() != self.columns.len() {
             let (found, wanted) = (self.record.len(), self.columns.len());
-            return Err(BadLine {
-                reason: Reason::Undecodable.code(),
-                detail: format!("has {found} columns, the header {wanted}"),
-            });
+            return Err(Unreadable::whole(format!("has {found} columns, the header {wanted}")));
         }
         let mut pulse = v1::Pulse::default();
         for (column, bytes) in self.columns.iter().zip(&self.record) {
-            let text = std::str::from_utf8(bytes).map_err(|_| BadLine {
-                reason: Reason::InvalidUtf8.code(),
+            let text = std::str::from_utf8(bytes).map_err(|_| Unreadable {
+                reason: Reason::InvalidUtf8,
+                field: "",
                 detail: "save the file as UTF-8".to_owned(),
             })?;
             put(&mut pulse, column, text)?;
@@ -99,7 +98,7 @@ impl<R: Read> Reader<R> {
     }
 }
 
-fn put(pulse: &mut v1::Pulse, column: &Column, text: &str) -> Result<(), BadLine> {
+fn put(pulse: &mut v1::Pulse, column: &Column, text: &str) -> Result<(), Unreadable> {
     match column {
         Column::Id => text.clone_into(&mut pulse.id),
         Column::TenantId => text.clone_into(&mut pulse.tenant_id),
@@ -108,7 +107,7 @@ fn put(pulse: &mut v1::Pulse, column: &Column, text: &str) -> Result<(), BadLine
         Column::UseUnit => text.clone_into(&mut pulse.use_unit),
         Column::Region => text.clone_into(&mut pulse.region),
         Column::ResourceId => text.clone_into(&mut pulse.resource_id),
-        Column::OccurredAt => pulse.occurred_at = ndjson::occurred_at(Some(text))?,
+        Column::OccurredAt => pulse.occurred_at = occurred_at(Some(text))?,
         // An empty cell is a pulse without that tag: CSV cannot tell it from an empty value.
         Column::Tag(key) if !text.is_empty() => {
             pulse.tags.insert(key.clone(), text.to_owned());
