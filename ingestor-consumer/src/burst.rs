@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 
 use pulso_platform::log::LogRecord;
+use pulso_proto::foreign;
 
 use crate::fold::record::{RecordParts, split};
 
@@ -53,9 +54,10 @@ impl Burst {
     }
 }
 
-/// What the fold takes for an undecodable record.
+/// What the fold takes for an undecodable record; but for what an ingestor put there knowingly, a foreign message: nobody
+/// who writes to a queue may halt a partition thereby.
 fn is_undecodable(record: &LogRecord) -> bool {
-    split(&record.value, &mut RecordParts::default()).is_err()
+    split(&record.value, &mut RecordParts::default()).is_err() && foreign::decode(&record.value).is_none()
 }
 
 #[cfg(test)]
@@ -86,6 +88,13 @@ mod tests {
         assert_eq!(folded(&mut burst, &[(0, BAD), (1, GOOD), (2, BAD), (3, GOOD), (3, GOOD)]), None);
         let sentence = folded(&mut burst, &[(4, BAD)]).expect("halts");
         assert!(sentence.contains("offset 4") && sentence.contains("--undecodable-max"), "{sentence}");
+    }
+
+    #[test]
+    fn foreign_messages_are_no_burst() {
+        let mut burst = Burst::new(1);
+        let foreign: Vec<_> = (0..10).map(|offset| (offset, &b"\x00\x0a\x01r"[..])).collect();
+        assert_eq!(folded(&mut burst, &foreign), None);
     }
 
     #[test]

@@ -23,7 +23,7 @@ use pulso_ingestor_consumer::worker::PartitionWorker;
 use pulso_platform::log::LogRecord;
 use pulso_platform::store::memory::MemoryStore;
 use pulso_platform::store::{Cell, Flush, Key, Range, Store, Table, keys};
-use pulso_proto::v1;
+use pulso_proto::{foreign, v1};
 use xxhash_rust::xxh3::xxh3_64;
 
 const SHAPE: RunShape = RunShape { range_bits: 2, fan_in_bits: 1, level_max: 2, cell_bits: 1 };
@@ -109,6 +109,31 @@ fn g06_a_conflict_is_dead_lettered_and_the_first_stands() {
     let expected =
         [(Reason::IdConflict, Some(2)), (Reason::InvalidAmount, Some(4)), (Reason::Undecodable, None)];
     assert_eq!(reasons, expected);
+}
+
+#[test]
+fn g02_a_foreign_message_is_one_dead_letter_with_its_own_bytes_and_counts_nothing() {
+    let store = Arc::new(MemoryStore::new());
+    let mut worker = open(&store);
+    let old = pulse("a", "1.5", 0);
+    let message = v1::ForeignMessage {
+        source: "rabbitmq:pulses".into(),
+        reason: "TOO_OLD".into(),
+        detail: "occurred_at: it lies before the acceptance limit".into(),
+        body: old.encode_to_vec().into(),
+        ..Default::default()
+    };
+    worker.fold_record(&raw_record(0, foreign::encode(&message).to_vec())).expect("folds");
+    worker.flush().expect("flushes");
+    assert_eq!(worker.fold().state().counts, FateCounts { dead_lettered: 1, ..FateCounts::default() });
+    let letters = store.scan(Table::DeadLetters, &0_u32.to_be_bytes(), &Range::all(), 10).expect("reads");
+    let letter = v1::DeadLetter::decode(letters[0].1.value.clone()).expect("a letter");
+    assert_eq!(letter.reason, Reason::Undecodable as u32);
+    assert_eq!(
+        letter.detail,
+        "from rabbitmq:pulses: TOO_OLD: occurred_at: it lies before the acceptance limit"
+    );
+    assert_eq!((letter.tenant_id.as_str(), &letter.original[..]), ("acme", &old.encode_to_vec()[..]));
 }
 
 #[test]

@@ -2,8 +2,10 @@
 //!
 //! The hot path does not build [`v1::Pulse`] structs: [`walk`] reads a request's bytes and hands over borrowed fields,
 //! so that the ingestor can check a pulse and forward its bytes as they are, and the fold can read them again. [`plain`] is
-//! the short cut for pulses as nearly all clients write them. [`usage`] is what goes from the consumer to pricing.
+//! the short cut for pulses as nearly all clients write them. [`foreign`] keeps what another source sent that is no pulse,
+//! [`usage`] is what goes from the consumer to pricing.
 
+pub mod foreign;
 pub mod plain;
 pub mod usage;
 pub mod walk;

@@ -4,12 +4,13 @@
 use bytes::Bytes;
 use prost::Message;
 use pulso_domain::fate::Fate;
+use pulso_domain::ids::is_tenant_id;
 use pulso_domain::position::{Position, Rank};
 use pulso_domain::pulse::check;
 use pulso_domain::reason::Reason;
 use pulso_platform::log::LogRecord;
 use pulso_platform::store::{Cell, Key, keys};
-use pulso_proto::{v1, walk};
+use pulso_proto::{foreign, v1, walk};
 
 use super::actions;
 use super::partition::FoldConfig;
@@ -28,12 +29,29 @@ pub(super) struct Letter<'a> {
 impl Letter<'_> {
     /// The record as one dead letter: it holds no pulses that could be read.
     pub(super) fn whole_record(&self) -> (Key, Cell) {
-        let letter = v1::DeadLetter {
-            detail: "the record is no pulso.v1.PulseBatch".to_owned(),
-            original: self.record.value.clone(),
-            ..self.blank(Reason::Undecodable)
+        let letter = match foreign::decode(&self.record.value) {
+            Some(message) => self.foreign(message),
+            None => v1::DeadLetter {
+                detail: "the record is no pulso.v1.PulseBatch".to_owned(),
+                original: self.record.value.clone(),
+                ..self.blank(Reason::Undecodable)
+            },
         };
         self.cell(WHOLE_RECORD, &letter)
+    }
+
+    /// What another source sent and an ingestor refused: the letter holds the message's own bytes.
+    fn foreign(&self, message: v1::ForeignMessage) -> v1::DeadLetter {
+        let v1::ForeignMessage { source, reason, detail, body, .. } = message;
+        let tenant = walk::pulse(&body).map(|raw| raw.tenant_id).unwrap_or_default();
+        let tenant_id =
+            if is_tenant_id(tenant) { String::from_utf8_lossy(tenant).into_owned() } else { String::new() };
+        v1::DeadLetter {
+            detail: format!("from {source}: {reason}: {detail}"),
+            original: body,
+            tenant_id,
+            ..self.blank(Reason::Undecodable)
+        }
     }
 
     /// The dead letters among the pulses that were not counted; duplicates are none.
