@@ -1,12 +1,15 @@
 //! The journey of a batch in one place: read and judged, given to the log by partition, answered when durable.
 //!
-//! [`Ingest::handle`] is the whole door without a socket: benches and other sources of pulses call it directly.
+//! [`Ingest::handle`] is the whole door without a socket, for whoever has a request as bytes; [`Ingest::take`] is the same
+//! for whoever has pulses one by one, as sources do.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use pulso_platform::log::Log;
+use prost::Message;
+use pulso_platform::log::{Appended, Log, LogError};
 use pulso_platform::service::clock::Clock;
+use pulso_proto::v1;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -19,6 +22,11 @@ use crate::metrics::Metrics;
 use crate::packer::Packer;
 use crate::refusal::IngestError;
 use crate::settings::IngestSettings;
+use crate::sources::poison::Poison;
+use crate::wire::{bytes_len, put_bytes};
+
+/// The key of `SendPulsesRequest.pulses`.
+const REQUEST_PULSE_TAG: u8 = 0x0a;
 
 /// What the ingestor needs from around it.
 #[derive(Clone)]
@@ -59,6 +67,7 @@ impl IngestTasks {
 pub struct Ingest {
     settings: IngestSettings,
     partitions: u32,
+    log: Arc<dyn Log>,
     packer: Packer,
     clock: Clock,
     units: UnitBook,
@@ -76,6 +85,7 @@ impl Ingest {
         let ingest = Self {
             partitions: deps.log.layout().partitions,
             packer: Packer::start(&deps.log, &mut tasks, &stop),
+            log: deps.log,
             clock: deps.clock,
             units: deps.units,
             floor: deps.floor,
@@ -94,6 +104,43 @@ impl Ingest {
     pub async fn handle(&self, request: Bytes, caller: Caller) -> Result<Bytes, IngestError> {
         let answer = self.admit_and_answer(request, caller).await;
         answer.inspect_err(|error| self.metrics.count_failed(error))
+    }
+
+    /// Takes pulses as the bytes of one `pulso.v1.Pulse` each and gives one result for each, in order, once every one is
+    /// durable, refused or unknown.
+    ///
+    /// # Errors
+    /// As [`Self::handle`].
+    pub async fn take(&self, pulses: &[&Bytes], caller: Caller) -> Result<Vec<v1::PulseResult>, IngestError> {
+        Ok(results(self.handle(request(pulses), caller).await?))
+    }
+
+    /// As [`Self::take`], for a caller that was admitted before its pulses arrived: the lease covers their bytes.
+    pub(crate) async fn take_admitted(
+        &self,
+        pulses: &[&Bytes],
+        lease: ByteLease,
+        caller: Caller,
+    ) -> Result<Vec<v1::PulseResult>, IngestError> {
+        let received = Received { bytes: request(pulses), lease };
+        let answer = async { self.begin(received, caller)?.answer().await }.await;
+        let answer = answer.inspect_err(|error| self.metrics.count_failed(error))?;
+        Ok(results(answer::message(&answer)))
+    }
+
+    /// Puts what is no good pulse into the log, where the fold makes a dead letter of it.
+    ///
+    /// # Errors
+    /// When the log does not confirm it.
+    pub(crate) async fn bury(&self, poison: &Poison, origin: &str) -> Result<Appended, LogError> {
+        let (partition, value) = poison.record(origin, self.clock.now(), self.partitions);
+        let reply = self.log.append(partition, vec![value]);
+        let unknown = |why: &str| Err(LogError::Unknown(why.to_owned()));
+        match tokio::time::timeout(self.settings.ack_timeout, reply).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => unknown("the log went away"),
+            Err(_) => unknown("it took too long"),
+        }
     }
 
     async fn admit_and_answer(&self, request: Bytes, caller: Caller) -> Result<Bytes, IngestError> {
@@ -142,6 +189,19 @@ impl Ingest {
     pub(crate) fn metrics(&self) -> &Metrics {
         &self.metrics
     }
+}
+
+/// A `SendPulsesRequest` of these pulses.
+fn request(pulses: &[&Bytes]) -> Bytes {
+    let mut request = Vec::with_capacity(pulses.iter().map(|pulse| bytes_len(pulse.len())).sum());
+    for pulse in pulses {
+        put_bytes(&mut request, REQUEST_PULSE_TAG, pulse);
+    }
+    request.into()
+}
+
+fn results(answer: Bytes) -> Vec<v1::PulseResult> {
+    v1::SendPulsesResponse::decode(answer).expect("the answer is written as the generated type would").results
 }
 
 /// A request that has arrived, and the budget it holds.

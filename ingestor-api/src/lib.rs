@@ -5,7 +5,7 @@
 //! messages `service` does, where `meter` counts the bytes as they arrive and `codec` hands them over raw.
 //! [`admission`] bounds what is in flight, [`ingest`] ties the steps together, `batch` walks the bytes and sorts the
 //! pulses by partition with `door` judging each one, `packer` makes log records of them, `board` waits for their fates,
-//! and `answer` writes the response.
+//! and `answer` writes the response. [`sources`] are the other ways in: HTTP and brokers, whose messages [`formats`] reads.
 //!
 //! Two invariants: a pulse is answered ACCEPTED only after the log confirmed it (G1), and memory in flight never exceeds
 //! what the settings allow (G11).
@@ -47,6 +47,8 @@ mod answer;
 mod wire;
 
 pub mod formats;
+
+pub mod sources;
 
 pub mod refusal;
 

@@ -30,6 +30,12 @@ pub const BYTES_IN_FLIGHT: &str = "pulso_ingest_in_flight_bytes";
 pub const BYTES_IN_FLIGHT_LIMIT: &str = "pulso_ingest_in_flight_limit_bytes";
 /// From a batch being read to its last pulse being durable, in seconds.
 pub const ACK_SECONDS: &str = "pulso_ingest_ack_seconds";
+/// Messages that came from a broker, by `source`.
+pub const SOURCE_MESSAGES_RECEIVED: &str = "pulso_source_messages_received_total";
+/// Messages by `source` and `outcome`: `stored`, `dead_lettered` (all or some of it), or `returned` to the broker at a stop.
+pub const SOURCE_MESSAGES: &str = "pulso_source_messages_total";
+/// Whether the broker of a `source` answers: 1 or 0.
+pub const SOURCE_CONNECTED: &str = "pulso_source_connected";
 /// Buckets of [`ACK_SECONDS`]: from one fsync of a fast disk to the longest wait that is allowed.
 pub const ACK_SECONDS_BUCKETS: [f64; 14] =
     [0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 20.0];
@@ -45,6 +51,9 @@ pub fn describe() {
     describe_gauge!(CALLS_IN_FLIGHT_LIMIT, "most calls in flight");
     describe_gauge!(BYTES_IN_FLIGHT, "bytes of requests, records and answers in flight");
     describe_gauge!(BYTES_IN_FLIGHT_LIMIT, "most bytes in flight");
+    describe_counter!(SOURCE_MESSAGES_RECEIVED, "messages that came from a broker, by source");
+    describe_counter!(SOURCE_MESSAGES, "messages by source and outcome: stored, dead_lettered, returned");
+    describe_gauge!(SOURCE_CONNECTED, "whether the broker of a source answers");
     describe_histogram!(ACK_SECONDS, "seconds from a batch being read to its last pulse being durable");
 }
 
@@ -128,6 +137,43 @@ impl Metrics {
         let values = [admission.calls(), admission.calls_max(), admission.bytes(), admission.bytes_max()];
         for (gauge, value) in self.in_flight.iter().zip(values) {
             gauge.set(value as f64);
+        }
+    }
+}
+
+/// Handles of the metrics of one source.
+#[derive(Debug)]
+pub(crate) struct SourceMetrics {
+    pub(crate) received: Counter,
+    pub(crate) connected: Gauge,
+    stored: Counter,
+    dead_lettered: Counter,
+    returned: Counter,
+}
+
+impl SourceMetrics {
+    /// Looks the handles up for a kind of source.
+    pub(crate) fn new(source: &'static str) -> Self {
+        let outcome =
+            |outcome: &'static str| counter!(SOURCE_MESSAGES, "source" => source, "outcome" => outcome);
+        Self {
+            received: counter!(SOURCE_MESSAGES_RECEIVED, "source" => source),
+            connected: gauge!(SOURCE_CONNECTED, "source" => source),
+            stored: outcome("stored"),
+            dead_lettered: outcome("dead_lettered"),
+            returned: outcome("returned"),
+        }
+    }
+
+    /// Counts the messages of one batch: whether each is durable, and whether any of it is a dead letter.
+    pub(crate) fn count(&self, done: &[bool], poisoned: &[bool]) {
+        for (done, poisoned) in done.iter().zip(poisoned) {
+            let counter = match (done, poisoned) {
+                (false, _) => &self.returned,
+                (true, true) => &self.dead_lettered,
+                (true, false) => &self.stored,
+            };
+            counter.increment(1);
         }
     }
 }

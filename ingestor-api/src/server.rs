@@ -1,12 +1,16 @@
-//! The gRPC server: ingest, health and reflection on one listener.
+//! The server: gRPC ingest, health and reflection on one listener, and beside it the other ways in.
 //!
-//! A stop goes in order: not ready, no new connections, streams end, what is in flight is answered, return.
+//! A stop goes in order: not ready, no new connections, streams end, sources take no more messages, what is in flight is
+//! answered, return.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use pulso_platform::log::Log;
+use pulso_platform::service::health::Health;
+use pulso_platform::service::http as platform_http;
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tonic::server::NamedService;
 use tonic_health::ServingStatus;
@@ -18,6 +22,7 @@ use crate::ingest::{Ingest, IngestDeps};
 use crate::routes::Routes;
 use crate::service::IngestService;
 use crate::settings::IngestSettings;
+use crate::sources::{Channel, Doors, Source, http};
 
 /// How often health follows the log.
 const HEALTH_INTERVAL: Duration = Duration::from_millis(100);
@@ -31,6 +36,9 @@ pub enum ServeError {
     /// A task that must run as long as the server has ended.
     #[error("a lane to the log ended unexpectedly; restart the process")]
     LaneEnded,
+    /// Another way in ended although nobody asked it to.
+    #[error("a source of pulses ended unexpectedly; restart the process")]
+    SourceEnded,
 }
 
 impl ServeError {
@@ -48,9 +56,10 @@ impl ServeError {
 pub async fn serve(
     settings: IngestSettings,
     deps: IngestDeps,
-    listener: TcpListener,
+    doors: impl Into<Doors>,
     shutdown: CancellationToken,
 ) -> Result<(), ServeError> {
+    let doors = doors.into();
     let log = Arc::clone(&deps.log);
     let (connections_max, drain_max) = (settings.connections_max, settings.drain_max);
     let (ingest, mut tasks) = Ingest::start(settings, deps);
@@ -68,7 +77,9 @@ pub async fn serve(
         ],
     );
     let how = (Transport::new(ingest.settings()), Arc::new(routes));
-    let server = connection::serve(listener, connections_max, how, draining.clone());
+    let server = connection::serve(doors.grpc, connections_max, how, draining.clone());
+    let stop_others = shutdown.child_token();
+    let mut others = open_others((doors.events, doors.sources, doors.health), &ingest, &stop_others);
 
     let drain = async {
         follow_log(&reporter, &log, &ingest, &shutdown).await;
@@ -80,11 +91,48 @@ pub async fn serve(
         () = server => Ok(()),
         () = overdue(drain, drain_max) => Ok(()),
         () = tasks.unexpected_end() => Err(ServeError::LaneEnded),
+        () = unexpected_end(&mut others, &stop_others) => Err(ServeError::SourceEnded),
     };
+    stop_others.cancel();
+    let settled = async { while others.join_next().await.is_some() {} };
+    if tokio::time::timeout(drain_max, settled).await.is_err() {
+        tracing::warn!("a source did not settle what it held in time; its broker delivers that again");
+    }
     if tokio::time::timeout(drain_max, tasks.stop()).await.is_err() {
         tracing::warn!("the log did not answer in time; what it was given last is unknown to its senders");
     }
     served
+}
+
+/// Starts the ways in beside gRPC.
+fn open_others(
+    (events, sources, health): (Option<TcpListener>, Vec<Box<dyn Source>>, Health),
+    ingest: &Arc<Ingest>,
+    shutdown: &CancellationToken,
+) -> JoinSet<()> {
+    let mut others = JoinSet::new();
+    if let Some(listener) = events {
+        let (bounds, router) = (http::bounds(ingest), http::router(Arc::clone(ingest)));
+        let serving = platform_http::serve(bounds, router, listener, shutdown.clone());
+        others.spawn(async {
+            if let Err(error) = serving.await {
+                tracing::error!(%error, "the listener for events cannot be used");
+            }
+        });
+    }
+    for source in sources {
+        let part = health.part(source.kind());
+        let channel = Channel::new(ingest, source.kind(), &source.place(), part);
+        others.spawn(source.run(channel, shutdown.clone()));
+    }
+    others
+}
+
+/// Resolves when one of the others ends before the stop.
+async fn unexpected_end(others: &mut JoinSet<()>, shutdown: &CancellationToken) {
+    while others.join_next().await.is_none() || shutdown.is_cancelled() {
+        std::future::pending::<()>().await;
+    }
 }
 
 fn reflection() -> tonic_reflection::server::Builder<'static> {

@@ -2,7 +2,7 @@
 //!
 //! [`cli`] reads the command line. [`send`], [`import`] and [`read`] are clients of the published interface and use
 //! nothing else. [`dev`] wires log, store, ingestor, consumer, pricing and query into one process; [`demo`] fills such a
-//! process with a sample bill. [`audit`], [`log_admin`] and [`doctor`] look at a data folder themselves.
+//! process with a sample bill. [`sources`] are the settings of the ways in beside gRPC. [`audit`], [`log_admin`] and [`doctor`] look at a data folder themselves.
 
 pub mod archive;
 pub mod audit;
@@ -18,3 +18,4 @@ pub mod read;
 pub mod republish;
 pub mod roles;
 pub mod send;
+pub mod sources;

@@ -3,7 +3,11 @@
 //! What is missing stays missing and what is malformed stays malformed, so that the door gives the reason and there is
 //! one place that says what a good pulse is. Only what cannot be expressed as a pulse at all is [`Unreadable`].
 
+pub mod message;
+
 pub mod pulse_json;
+
+pub mod cloud_event;
 
 use pulso_domain::reason::Reason;
 use pulso_domain::time::Instant;

@@ -5,7 +5,9 @@
 mod accounting;
 mod bad_input;
 mod bad_message;
+mod delivering;
 mod embedded;
+mod events;
 mod failing_log;
 mod fixture;
 mod forwarding;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crossbeam_channel::bounded;
 use pulso_ingestor_api::door::{Floor, UnitBook};
 use pulso_ingestor_api::ingest::IngestDeps;
+use pulso_ingestor_api::sources::Doors;
 use pulso_ingestor_consumer::archive::Kept;
 use pulso_ingestor_consumer::halts::Halts;
 use pulso_ingestor_consumer::handoff::Outlet;
@@ -72,7 +73,14 @@ impl Server {
         // Every socket is bound before anything else is done.
         let ingest = bind(args.ingest.ingest_addr, "--ingest-addr").await?;
         let api = bind(args.api.api_addr, "--api-addr").await?;
-        let host = Host::start(&args.process, &[("ingest", &ingest), ("api", &api)]).await?;
+        let events = match args.sources.events_addr {
+            Some(address) => Some(bind(address, "--events-addr").await?),
+            None => None,
+        };
+        let mut host = Host::start(&args.process, &[("ingest", &ingest), ("api", &api)]).await?;
+        if let Some(listener) = &events {
+            host.also_listens("events", listener)?;
+        }
         let addresses = addresses(&host)?;
 
         let folder = open(data_dir, args.partitions).await?;
@@ -84,7 +92,8 @@ impl Server {
         };
         let ends = shared.log_ends()?;
         let (changed, changes) = bounded(HANDOFF_CHANGES_MAX);
-        host.start_ingestor(ingest, args.taking.settings(host.grace), shared.ingestor());
+        let doors = Doors { grpc: ingest, events, sources: Vec::new(), health: host.health.clone() };
+        host.start_ingestor(doors, args.taking.settings(host.grace), shared.ingestor());
         let outlet = Outlet::InProcess(changed);
         host.start_consumer(args.folding.config(), shared.consumer(&folder, outlet))?;
         host.start_pricing(shared.pricing.clone(), changes)?;

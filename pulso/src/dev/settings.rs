@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::cli::exit::Failure;
 use crate::roles::settings::{ConsumerFlags, IngestFlags, QueryFlags};
+use crate::sources::SourceArgs;
 
 /// Flags of everything that runs a server in one process.
 #[derive(clap::Args, Clone, Debug, Serialize)]
@@ -23,6 +24,10 @@ pub struct ServerArgs {
     #[command(flatten)]
     #[serde(flatten)]
     pub process: ProcessSettings,
+    /// Where pulses come from beside gRPC.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub sources: SourceArgs,
     /// What it takes.
     #[command(flatten)]
     #[serde(flatten)]
@@ -68,6 +73,9 @@ impl ServerArgs {
     pub fn validate(&self) -> Result<(), Failure> {
         only_loopback("--ingest-addr", self.ingest.ingest_addr)?;
         only_loopback("--api-addr", self.api.api_addr)?;
+        if let Some(address) = self.sources.events_addr {
+            only_loopback("--events-addr", address)?;
+        }
         only_loopback("--admin-addr", self.process.admin_addr)
     }
 }

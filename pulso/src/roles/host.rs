@@ -51,6 +51,15 @@ impl Host {
         Ok(Self { tasks, health, grace: process.grace, supervisor, listens })
     }
 
+    /// One more listener, named behind the others in the ready line.
+    ///
+    /// # Errors
+    /// When the system does not know its address.
+    pub fn also_listens(&mut self, name: &'static str, listener: &TcpListener) -> Result<(), Failure> {
+        self.listens.push((name, address(listener)?));
+        Ok(())
+    }
+
     /// The line that says that it can serve, and where.
     #[must_use]
     pub fn ready_line(&self) -> String {

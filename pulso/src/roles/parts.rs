@@ -11,6 +11,7 @@ use pulso_domain::usage::UsageChanged;
 use pulso_ingestor_api::door::Units;
 use pulso_ingestor_api::ingest::IngestDeps;
 use pulso_ingestor_api::settings::IngestSettings;
+use pulso_ingestor_api::sources::Doors;
 use pulso_ingestor_consumer::halts::Halts;
 use pulso_ingestor_consumer::pipeline::{self, ConsumerConfig, ConsumerDeps};
 use pulso_platform::log::Log;
@@ -41,10 +42,11 @@ impl Units for CatalogUnits {
 
 impl Host {
     /// Takes pulses.
-    pub(crate) fn start_ingestor(&self, listener: TcpListener, settings: IngestSettings, deps: IngestDeps) {
+    pub(crate) fn start_ingestor(&self, doors: impl Into<Doors>, settings: IngestSettings, deps: IngestDeps) {
+        let doors = doors.into();
         let stop = self.tasks.stop_of(Stage::Accept);
         self.tasks.spawn(Stage::Accept, "ingestor", async {
-            Ok(pulso_ingestor_api::server::serve(settings, deps, listener, stop).await?)
+            Ok(pulso_ingestor_api::server::serve(settings, deps, doors, stop).await?)
         });
     }
 

@@ -6,6 +6,7 @@ mod harness;
 mod again;
 mod commands;
 mod dead_letters;
+mod events;
 mod folder;
 mod import;
 mod reads;
