@@ -2,6 +2,7 @@
 //!
 //! The file decides the ids, so sending it again changes nothing.
 
+mod follow;
 mod ndjson;
 mod spreadsheet;
 
@@ -26,8 +27,12 @@ use crate::client::ingest::{Answer, AnswerSink, Ingest, Outgoing, PulseSource};
 NDJSON has one object a line with the fields id, tenant_id, product_sku, used_amount, use_unit, occurred_at (RFC 3339),
 region, resource_id and tags; CSV has the same names as header, tags as tags.KEY. Sending a file again changes nothing.
 
+With --follow it sends what is appended to the file, also when that is rotated or emptied, until Ctrl-C or SIGTERM. It keeps
+its position in FILE.pulso-position (or --position), written only after the answers, and goes on there.
+
 Examples:
   pulso send pulses.ndjson
+  pulso send --follow /var/log/meter/pulses.ndjson
   pulso send pulses.csv --output json
   zcat pulses.ndjson.gz | pulso send -
   pulso send --ingest metering.internal:7070 pulses.ndjson")]
@@ -37,9 +42,23 @@ pub struct SendArgs {
     /// What the file is; by default what its name ends with, else NDJSON.
     #[arg(long, env = "PULSO_FORMAT", value_enum)]
     pub format: Option<InputFormat>,
+    /// Goes on with what is appended to the file (NDJSON) until it is told to stop
+    #[arg(long, env = "PULSO_FOLLOW")]
+    pub follow: bool,
+    /// Where a followed file's position is kept; by default in FILE.pulso-position
+    #[arg(long, env = "PULSO_POSITION", value_name = "FILE", requires = "follow")]
+    pub position: Option<PathBuf>,
     /// Where the server is.
     #[command(flatten)]
     pub server: IngestAddress,
+}
+
+/// What became of the pulses of a file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Counts {
+    accepted: u64,
+    rejected: u64,
+    unknown: u64,
 }
 
 /// What a file of pulses is written in.
@@ -56,6 +75,9 @@ pub enum InputFormat {
 /// # Errors
 /// When the file is not there or the server is not.
 pub async fn run(args: &SendArgs, format: Format) -> Outcome {
+    if args.follow {
+        return run_following(args, format).await;
+    }
     let input = open(&args.file)?;
     let mut source = Source::new(input_format(args), input)?;
     let ingest = Ingest::connect(&args.server.ingest).await?;
@@ -64,15 +86,32 @@ pub async fn run(args: &SendArgs, format: Format) -> Outcome {
     let delivered = ingest.deliver(&mut source, &mut tally).await;
     bar.finish_and_clear();
     let rejected = tally.rejected + source.unreadable;
-    summary(format, tally.accepted, rejected, delivered.unknown)?;
+    summary(format, Counts { accepted: tally.accepted, rejected, unknown: delivered.unknown })?;
     match delivered.failure {
         Some(failure) => Err(failure),
-        None if rejected > 0 => Ok(Exit::Rejected),
-        None => Ok(Exit::Ok),
+        None => Ok(exit(rejected)),
     }
 }
 
-fn summary(format: Format, accepted: u64, rejected: u64, unknown: u64) -> Result<(), Failure> {
+async fn run_following(args: &SendArgs, format: Format) -> Outcome {
+    if args.file == Path::new("-") || input_format(args) == InputFormat::Csv {
+        // A later run would begin behind the header.
+        return Err(Failure::usage("only a file of NDJSON can be followed; leave --follow out"));
+    }
+    // Looked at first, as a file that is not there is the caller's mistake whether or not a server runs.
+    open(&args.file)?;
+    let ingest = Ingest::connect(&args.server.ingest).await?;
+    let counts = follow::run(&args.file, args.position.as_deref(), &ingest).await?;
+    summary(format, counts)?;
+    Ok(exit(counts.rejected))
+}
+
+const fn exit(rejected: u64) -> Exit {
+    if rejected > 0 { Exit::Rejected } else { Exit::Ok }
+}
+
+fn summary(format: Format, counts: Counts) -> Result<(), Failure> {
+    let Counts { accepted, rejected, unknown } = counts;
     let sent = accepted + rejected + unknown;
     let summary = json!({ "sent": sent, "accepted": accepted, "rejected": rejected, "unknown": unknown });
     match format {

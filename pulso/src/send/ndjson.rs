@@ -8,7 +8,7 @@ use super::Numbered;
 use crate::cli::exit::Failure;
 
 /// Longest line: a pulse at all its bounds has about 42 KB, escapes may make it six times longer.
-const LINE_BYTES_MAX: u64 = 1024 * 1024;
+pub(super) const LINE_BYTES_MAX: u64 = 1024 * 1024;
 const BUFFER_BYTES: usize = 256 * 1024;
 
 /// Reads line by line.

@@ -8,6 +8,7 @@ mod commands;
 mod dead_letters;
 mod events;
 mod folder;
+mod follow;
 mod import;
 mod reads;
 mod stop;
