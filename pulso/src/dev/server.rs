@@ -92,7 +92,8 @@ impl Server {
         };
         let ends = shared.log_ends()?;
         let (changed, changes) = bounded(HANDOFF_CHANGES_MAX);
-        let doors = Doors { grpc: ingest, events, sources: Vec::new(), health: host.health.clone() };
+        let doors =
+            Doors { grpc: ingest, events, sources: args.sources.brokers()?, health: host.health.clone() };
         host.start_ingestor(doors, args.taking.settings(host.grace), shared.ingestor());
         let outlet = Outlet::InProcess(changed);
         host.start_consumer(args.folding.config(), shared.consumer(&folder, outlet))?;

@@ -76,7 +76,8 @@ impl ServerArgs {
         if let Some(address) = self.sources.events_addr {
             only_loopback("--events-addr", address)?;
         }
-        only_loopback("--admin-addr", self.process.admin_addr)
+        only_loopback("--admin-addr", self.process.admin_addr)?;
+        self.sources.brokers().map(drop)
     }
 }
 
