@@ -190,11 +190,6 @@ impl OpenRun {
         self.entries.iter().map(|slot| slot.id)
     }
 
-    /// All entries, in order of their ids.
-    pub fn entries(&self) -> impl Iterator<Item = IdEntry> {
-        self.entries.iter().map(|slot| self.entry(slot))
-    }
-
     #[inline]
     fn entry(&self, slot: &Slot) -> IdEntry {
         let (first, payload) = self.first(slot);
