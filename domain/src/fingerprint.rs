@@ -4,10 +4,9 @@ use std::hash::Hasher;
 
 use siphasher::sip128::{Hasher128, SipHasher13};
 
+use crate::hasher::TenantHasher;
 use crate::pulse::Pulse;
 use crate::quantity::Quantity;
-use crate::sip::{BUFFER_BYTES, sip13_128};
-use crate::text::is_same;
 
 /// Names (tenant, id) without storing either: keyed SipHash-1-3 with 128 bits over length-prefixed fields.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -19,7 +18,7 @@ pub struct PayloadHash(pub u64);
 
 /// The secret of a store, made once with it, so that nobody outside can craft ids that collide.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct HashKey([u8; 16]);
+pub struct HashKey(pub(crate) [u8; 16]);
 
 impl HashKey {
     /// From its 16 stored bytes.
@@ -34,10 +33,20 @@ impl HashKey {
         self.0
     }
 
-    /// The hash of an identity. For many of them, [`IdentityHasher`] is faster.
+    /// The hash of an identity. For many of one tenant, [`TenantHasher`] is faster.
     #[must_use]
     pub fn id_hash<T: AsRef<[u8]> + ?Sized, I: AsRef<[u8]> + ?Sized>(&self, tenant_id: &T, id: &I) -> IdHash {
-        IdentityHasher::new(*self).hash(tenant_id.as_ref(), id.as_ref())
+        let (tenant_id, id) = (tenant_id.as_ref(), id.as_ref());
+        let mut hasher = TenantHasher::new(*self);
+        hasher.select(tenant_id);
+        hasher.id_hash(id).unwrap_or_else(|| self.long_id_hash(tenant_id, id))
+    }
+
+    /// The hash of a tenant, with which the hashes of its series begin.
+    #[must_use]
+    #[inline]
+    pub(crate) fn tenant_hash(&self, tenant_id: &[u8]) -> u64 {
+        text_hash(self.seed(), tenant_id)
     }
 
     /// The hash of what a pulse shares with all of its series: tenant, product_sku, use_unit and region. Stable: payload
@@ -45,9 +54,8 @@ impl HashKey {
     #[must_use]
     #[inline]
     pub fn series_hash(&self, texts: [&[u8]; 4]) -> u64 {
-        // Each text is hashed with all before it as the seed, so that none can lend bytes to its neighbour.
-        let hash = texts.into_iter().fold(self.seed(), text_hash);
-        mix(hash ^ MULTIPLIERS[2], MULTIPLIERS[1])
+        let [tenant_id, rest @ ..] = texts;
+        series_hash_of(self.tenant_hash(tenant_id), rest)
     }
 
     /// The hash of a payload. `occurred_at` alone is left out, so that a re-stamped retry is a duplicate.
@@ -79,10 +87,19 @@ impl HashKey {
     }
 }
 
+/// The [hash of a series](HashKey::series_hash) from its tenant's and its `product_sku`, `use_unit` and region.
+#[must_use]
+#[inline]
+pub(crate) fn series_hash_of(tenant: u64, texts: [&[u8]; 3]) -> u64 {
+    // Each text is hashed with all before it as the seed, so that none can lend bytes to its neighbour.
+    let hash = texts.into_iter().fold(tenant, text_hash);
+    mix(hash ^ MULTIPLIERS[2], MULTIPLIERS[1])
+}
+
 /// The payload hash of a pulse without tags, from the [hash of its series](HashKey::series_hash), which holds
 /// product_sku, unit and region already.
 #[must_use]
-#[inline]
+#[inline(always)]
 pub fn untagged_payload_hash(series: u64, used_amount: Quantity, resource_id: &[u8]) -> PayloadHash {
     let steps = used_amount.steps();
     let amount = mix(series ^ steps as u64, MULTIPLIERS[2] ^ (steps >> 64) as u64);
@@ -92,7 +109,7 @@ pub fn untagged_payload_hash(series: u64, used_amount: Quantity, resource_id: &[
 /// The hash of a text under a secret seed: sixteen bytes at a time are multiplied into 128 bits, and both halves folded
 /// into one, as the `wyhash` family does (<https://github.com/wangyi-fudan/wyhash>). Pulses have many short texts, and a
 /// general hash spends most of its time on finding out that they are short. Stored: it must never change.
-#[inline]
+#[inline(always)]
 fn text_hash(seed: u64, text: &[u8]) -> u64 {
     let begin = seed ^ text.len() as u64;
     match (text.first_chunk(), text.last_chunk()) {
@@ -116,7 +133,7 @@ fn long_text_hash(begin: u64, text: &[u8]) -> u64 {
 }
 
 /// Fewer than eight bytes as one word.
-#[inline]
+#[inline(always)]
 fn short_word(text: &[u8]) -> u64 {
     match (text.first_chunk::<4>(), text.last_chunk::<4>()) {
         (Some(first), Some(last)) => {
@@ -129,49 +146,10 @@ fn short_word(text: &[u8]) -> u64 {
 /// Odd numbers without pattern: the first digits of pi, as in Blowfish.
 const MULTIPLIERS: [u64; 3] = [0x243f_6a88_85a3_08d3, 0x1319_8a2e_0370_7345, 0xa409_3822_299f_31d1];
 
-#[inline]
+#[inline(always)]
 const fn mix(left: u64, right: u64) -> u64 {
     let product = left as u128 * right as u128;
     product as u64 ^ (product >> 64) as u64
-}
-
-/// Hashes identities one after the other; quick for those of one tenant in a row.
-#[derive(Clone, Debug)]
-pub struct IdentityHasher {
-    key: HashKey,
-    /// The lengths of tenant and id, one byte each, then both texts: tenant and id together are at most 194 bytes. Zeros
-    /// follow the text, up to the next word at least.
-    buffer: [u8; BUFFER_BYTES],
-}
-
-impl IdentityHasher {
-    /// Tenant and id of a checked pulse.
-    const TEXTS_BYTES_MAX: usize = 64 + 128;
-
-    /// A hasher with the store's secret.
-    #[must_use]
-    pub const fn new(key: HashKey) -> Self {
-        Self { key, buffer: [0; BUFFER_BYTES] }
-    }
-
-    /// The hash of (tenant, id).
-    #[must_use]
-    #[inline]
-    pub fn hash(&mut self, tenant_id: &[u8], id: &[u8]) -> IdHash {
-        let (begin, end) = (2 + tenant_id.len(), 2 + tenant_id.len() + id.len());
-        if end > 2 + Self::TEXTS_BYTES_MAX {
-            return self.key.long_id_hash(tenant_id, id);
-        }
-        let [held, _, texts @ ..] = &mut self.buffer;
-        if usize::from(*held) != tenant_id.len() || !is_same(&texts[..tenant_id.len()], tenant_id) {
-            *held = tenant_id.len() as u8;
-            texts[..tenant_id.len()].copy_from_slice(tenant_id);
-        }
-        self.buffer[1] = id.len() as u8;
-        self.buffer[begin..end].copy_from_slice(id);
-        self.buffer[end..end + 8].fill(0);
-        IdHash(sip13_128(self.key.0, &self.buffer, end))
-    }
 }
 
 impl std::fmt::Debug for HashKey {
@@ -206,29 +184,6 @@ mod tests {
         assert_ne!(KEY.id_hash("ab", "c"), KEY.id_hash("a", "bc"));
         assert_ne!(KEY.id_hash("a", "b"), HashKey::new([8; 16]).id_hash("a", "b"));
         assert_eq!(KEY.id_hash("a", "b"), KEY.id_hash("a", "b"));
-    }
-
-    #[test]
-    fn identities_in_a_row_hash_as_each_alone() {
-        let mut hasher = IdentityHasher::new(KEY);
-        let (long, longer) = ("i".repeat(128), "t".repeat(64));
-        for (tenant, id) in [
-            ("acme", "1"),
-            ("acme", "22"),
-            ("acme", ""),
-            ("acm", "e1"),
-            (&longer, &long),
-            ("", &long),
-            ("acme", "1"),
-        ] {
-            let mut reference = SipHasher13::new_with_key(&KEY.0);
-            let text = [&[tenant.len() as u8, id.len() as u8], tenant.as_bytes(), id.as_bytes()].concat();
-            reference.write(&text);
-            let expected = IdHash(reference.finish128().as_u128());
-            assert_eq!(hasher.hash(tenant.as_bytes(), id.as_bytes()), expected, "{tenant} {id}");
-            assert_eq!(KEY.id_hash(tenant, id), expected);
-        }
-        assert_ne!(KEY.id_hash(&longer, &"i".repeat(129)), KEY.id_hash(&longer, &long));
     }
 
     #[test]

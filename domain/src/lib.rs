@@ -6,6 +6,7 @@
 
 pub mod fate;
 pub mod fingerprint;
+pub mod hasher;
 pub mod ids;
 pub mod money;
 pub mod partitioner;

@@ -3,13 +3,12 @@
 //! The function is the one of the `siphasher` crate, which the tests compare it with. It is here because every pulse is
 //! hashed twice over its way, and a hasher that takes its input in pieces spends more on the pieces than on the hash.
 
-/// Words of the longest text: 194 bytes, its last word with the length, and one word of zeros to read over.
-pub(crate) const WORDS: usize = 26;
-/// Bytes of a buffer.
-pub(crate) const BUFFER_BYTES: usize = WORDS * 8;
+/// Bytes of a buffer: the longest text of 194 bytes, its last word with the length, and one word of zeros to read over.
+pub(crate) const BUFFER_BYTES: usize = 26 * 8;
 
-/// The state of the hash.
-struct State {
+/// The state of the hash after some whole words.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct State {
     v0: u64,
     v1: u64,
     v2: u64,
@@ -18,8 +17,8 @@ struct State {
 
 impl State {
     /// As in the reference implementation, with the mark of the 128-bit form.
-    #[inline]
-    const fn new(key: [u8; 16]) -> Self {
+    #[inline(always)]
+    pub(crate) const fn new(key: [u8; 16]) -> Self {
         let key = u128::from_le_bytes(key);
         let (k0, k1) = (key as u64, (key >> 64) as u64);
         Self {
@@ -30,7 +29,7 @@ impl State {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     const fn round(&mut self) {
         self.v0 = self.v0.wrapping_add(self.v1);
         self.v2 = self.v2.wrapping_add(self.v3);
@@ -44,14 +43,14 @@ impl State {
         self.v2 = self.v2.rotate_left(32);
     }
 
-    #[inline]
+    #[inline(always)]
     const fn absorb(&mut self, word: u64) {
         self.v3 ^= word;
         self.round();
         self.v0 ^= word;
     }
 
-    #[inline]
+    #[inline(always)]
     const fn squeeze(&mut self) -> u64 {
         self.round();
         self.round();
@@ -60,22 +59,29 @@ impl State {
     }
 }
 
-/// The hash of the first `length` bytes of the buffer; up to the next multiple of eight they must be followed by zeros.
-#[inline]
-pub(crate) fn sip13_128(key: [u8; 16], buffer: &[u8; BUFFER_BYTES], length: usize) -> u128 {
-    debug_assert!(length < BUFFER_BYTES - 8);
-    let words = &buffer.as_chunks::<8>().0[..=length / 8];
-    let mut state = State::new(key);
-    let Some((last, whole)) = words.split_last() else { return 0 };
-    for word in whole {
-        state.absorb(u64::from_le_bytes(*word));
+impl State {
+    /// After these words too.
+    #[inline(always)]
+    pub(crate) fn after(mut self, words: &[[u8; 8]]) -> Self {
+        for word in words {
+            self.absorb(u64::from_le_bytes(*word));
+        }
+        self
     }
-    state.absorb(u64::from_le_bytes(*last) | (length as u64) << 56);
-    state.v2 ^= 0xee;
-    let low = state.squeeze();
-    state.v1 ^= 0xdd;
-    let high = state.squeeze();
-    u128::from(low) | u128::from(high) << 64
+
+    /// The hash of a text of this length: the words that are left, of which the last holds what is no whole word, followed
+    /// by zeros.
+    #[inline(always)]
+    pub(crate) fn finish(self, words: &[[u8; 8]], length: usize) -> u128 {
+        let Some((last, whole)) = words.split_last() else { return 0 };
+        let mut state = self.after(whole);
+        state.absorb(u64::from_le_bytes(*last) | (length as u64) << 56);
+        state.v2 ^= 0xee;
+        let low = state.squeeze();
+        state.v1 ^= 0xdd;
+        let high = state.squeeze();
+        u128::from(low) | u128::from(high) << 64
+    }
 }
 
 #[cfg(test)]
@@ -95,7 +101,11 @@ mod tests {
                 buffer[..length].copy_from_slice(&text[..length]);
                 let mut reference = SipHasher13::new_with_key(&key);
                 reference.write(&text[..length]);
-                assert_eq!(sip13_128(key, &buffer, length), reference.finish128().as_u128(), "{length}");
+                let words = &buffer.as_chunks::<8>().0[..=length / 8];
+                for known in 0..words.len() {
+                    let hash = State::new(key).after(&words[..known]).finish(&words[known..], length);
+                    assert_eq!(hash, reference.finish128().as_u128(), "{known} of {length}");
+                }
             }
         }
     }

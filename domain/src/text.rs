@@ -3,19 +3,25 @@
 /// Whether two texts are equal. They nearly always are, and most are so short that two words hold them: a call of the
 /// general comparison costs more than comparing.
 #[must_use]
-#[inline]
+#[inline(always)]
 pub fn is_same(one: &[u8], other: &[u8]) -> bool {
-    if one.len() != other.len() {
-        return false;
+    if one.len() != other.len() || one.len() > 16 {
+        return one == other;
     }
-    let words = |text: &[u8]| Some((*text.first_chunk::<8>()?, *text.last_chunk::<8>()?));
-    match (words(one), words(other)) {
-        (Some((first, last)), Some((other_first, other_last))) if one.len() <= 16 => {
-            let difference = u64::from_le_bytes(first) ^ u64::from_le_bytes(other_first);
-            difference | (u64::from_le_bytes(last) ^ u64::from_le_bytes(other_last)) == 0
-        }
-        _ => one == other,
+    // The first and the last bytes overlap, or are all there are.
+    if let (Some(first), Some(last), Some(other_first), Some(other_last)) =
+        (one.first_chunk(), one.last_chunk(), other.first_chunk(), other.last_chunk())
+    {
+        let difference = u64::from_le_bytes(*first) ^ u64::from_le_bytes(*other_first);
+        return difference | (u64::from_le_bytes(*last) ^ u64::from_le_bytes(*other_last)) == 0;
     }
+    if let (Some(first), Some(last), Some(other_first), Some(other_last)) =
+        (one.first_chunk(), one.last_chunk(), other.first_chunk(), other.last_chunk())
+    {
+        let difference = u32::from_le_bytes(*first) ^ u32::from_le_bytes(*other_first);
+        return difference | (u32::from_le_bytes(*last) ^ u32::from_le_bytes(*other_last)) == 0;
+    }
+    one.iter().zip(other).all(|(one, other)| one == other)
 }
 
 #[cfg(test)]

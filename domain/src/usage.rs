@@ -132,7 +132,8 @@ impl UsageRow {
         self.count += 1;
         self.min = self.min.min(amount);
         self.max = self.max.max(amount);
-        if (at, position) > (self.last_at, self.last_position) {
+        // Mostly in the order of time and of the log, so one comparison decides.
+        if at >= self.last_at && (at > self.last_at || position > self.last_position) {
             (self.last, self.last_at, self.last_position) = (amount, at, position);
         }
         self.hwm = position.rank;

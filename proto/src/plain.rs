@@ -140,7 +140,7 @@ pub fn split(bytes: &[u8]) -> Option<PlainFields<'_>> {
 }
 
 /// The field that comes next, if it is this one and shorter than 128 bytes.
-#[inline]
+#[inline(always)]
 fn field<'a>(rest: &mut &'a [u8], key: u8) -> Option<&'a [u8]> {
     let [found, length @ ..MORE, after @ ..] = *rest else { return None };
     if *found != key {
@@ -177,19 +177,24 @@ fn instant(bytes: &[u8]) -> Option<Instant> {
         | (word >> 10 & 0x1f_c000)
         | (word >> 11 & 0xfe0_0000)
         | (word >> 12 & 0x7_f000_0000);
-    let mut nanos = word >> 56 & 0x7f;
-    let mut more = word >> 63 == 1;
-    if more == behind.is_empty() || behind.len() > 4 {
+    let (more, nanos) = (word >> 63 == 1, word >> 56 & 0x7f);
+    // The nanos of most times that are no whole second are varints of four or five bytes.
+    let (behind, marks) = match behind {
+        [] if !more => (0, 0),
+        [a, b, c] => (u32::from_le_bytes([*a, *b, *c, 0]), 0x0000_8080),
+        [a, b, c, d] => (u32::from_le_bytes([*a, *b, *c, *d]), 0x0080_8080),
+        _ => return any_instant(bytes),
+    };
+    if behind & 0x8080_8080 != marks || more != (marks != 0) {
         return any_instant(bytes);
     }
-    for (place, byte) in (1..).zip(behind) {
-        if !more {
-            return None;
-        }
-        nanos |= u64::from(byte & !MORE) << (7 * place);
-        more = *byte >= MORE;
-    }
-    if more { None } else { Instant::new(seconds.cast_signed(), i32::try_from(nanos).ok()?) }
+    let behind = u64::from(behind);
+    let nanos = nanos
+        | (behind & 0x7f) << 7
+        | (behind & 0x7f00) << 6
+        | (behind & 0x7f_0000) << 5
+        | (behind & 0x7f00_0000) << 4;
+    Instant::new(seconds.cast_signed(), i32::try_from(nanos).ok()?)
 }
 
 /// A timestamp of any other shape.
@@ -243,31 +248,42 @@ const ONES: u64 = 0x0101_0101_0101_0101;
 const HIGHS: u64 = ONES << 7;
 
 /// Whether all bytes are printable ASCII, from space to tilde: valid UTF-8, and no control character.
-#[inline]
+#[inline(always)]
 fn is_plain(text: &[u8]) -> bool {
-    let Some(last) = text.last_chunk::<8>() else {
-        // From four bytes on two halves, which may overlap, make one word.
-        return match (text.first_chunk(), text.last_chunk()) {
-            (Some(first), Some(last)) => {
-                let (first, last) = (u32::from_le_bytes(*first), u32::from_le_bytes(*last));
-                bad_bytes(u64::from(first) | u64::from(last) << 32) == 0
-            }
-            _ => text.iter().all(|byte| (0x20..0x7f).contains(byte)),
-        };
-    };
-    // Eight bytes at a time; the last eight overlap what was seen.
-    let mut bad = bad_bytes(u64::from_le_bytes(*last));
-    for word in text.as_chunks::<8>().0 {
-        bad |= bad_bytes(u64::from_le_bytes(*word));
+    // Sixteen bytes at a time; the last sixteen overlap what was seen.
+    let Some(last) = text.last_chunk() else { return is_plain_short(text) };
+    let mut bad = bad_pair(last);
+    for pair in text.as_chunks().0 {
+        bad |= bad_pair(pair);
     }
-    bad == 0
+    bad & HIGHS == 0
 }
 
-/// Not 0 when a byte of the word has its high bit set, is below a space, or is DEL. Carries and borrows between bytes
+/// The marks of two words.
+#[inline(always)]
+fn bad_pair(bytes: &[u8; 16]) -> u64 {
+    let pair = u128::from_le_bytes(*bytes);
+    bad_bytes(pair as u64) | bad_bytes((pair >> 64) as u64)
+}
+
+/// Fewer than sixteen bytes: two words or two halves, which may overlap.
+#[inline(always)]
+fn is_plain_short(text: &[u8]) -> bool {
+    if let (Some(first), Some(last)) = (text.first_chunk(), text.last_chunk()) {
+        return (bad_bytes(u64::from_le_bytes(*first)) | bad_bytes(u64::from_le_bytes(*last))) & HIGHS == 0;
+    }
+    if let (Some(first), Some(last)) = (text.first_chunk(), text.last_chunk()) {
+        let (first, last) = (u32::from_le_bytes(*first), u32::from_le_bytes(*last));
+        return bad_bytes(u64::from(first) | u64::from(last) << 32) & HIGHS == 0;
+    }
+    text.iter().all(|byte| (0x20..0x7f).contains(byte))
+}
+
+/// Has a high bit when a byte of the word has its own set, is below a space, or is DEL. Carries and borrows between bytes
 /// only come from a byte that is bad itself.
-#[inline]
+#[inline(always)]
 const fn bad_bytes(word: u64) -> u64 {
-    (word | word.wrapping_sub(ONES * 0x20) | word.wrapping_add(ONES)) & HIGHS
+    word | word.wrapping_sub(ONES * 0x20) | word.wrapping_add(ONES)
 }
 
 #[cfg(test)]

@@ -29,6 +29,11 @@ impl<T> Chunks<T> {
         }
     }
 
+    #[inline(always)]
+    pub(super) fn get(&self, number: u32) -> Option<&T> {
+        self.chunks.get((number >> CHUNK_BITS) as usize)?.get(number as usize & (CHUNK - 1))
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
         self.chunks.iter().flatten()
     }
@@ -42,14 +47,14 @@ impl<T> Chunks<T> {
 impl<T> std::ops::Index<u32> for Chunks<T> {
     type Output = T;
 
-    #[inline]
+    #[inline(always)]
     fn index(&self, number: u32) -> &T {
         &self.chunks[(number >> CHUNK_BITS) as usize][number as usize & (CHUNK - 1)]
     }
 }
 
 impl<T> std::ops::IndexMut<u32> for Chunks<T> {
-    #[inline]
+    #[inline(always)]
     fn index_mut(&mut self, number: u32) -> &mut T {
         &mut self.chunks[(number >> CHUNK_BITS) as usize][number as usize & (CHUNK - 1)]
     }

@@ -3,7 +3,7 @@
 //! It finds a tenant's pulses in the archive without a scan. One bit for each record of the range; written per tenant,
 //! whole, so that the last flush of a range has all of it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use bytes::Bytes;
 use prost::Message;
@@ -120,16 +120,17 @@ impl RangeDirectory {
     /// The cells of the tenants that changed since the last call, each whole, at the version of the last folded record.
     #[must_use]
     pub fn take_changed(&mut self, rows: &RowTable, version: Rank) -> Vec<(Key, Cell)> {
-        let mut tenants: BTreeMap<&str, Vec<&Touched>> = BTreeMap::new();
-        for touched in &self.touched {
-            tenants.entry(rows.key(touched.slot).0.tenant_id).or_default().push(touched);
-        }
-        tenants.retain(|_, touched| touched.iter().any(|touched| touched.changed));
-        let cells = tenants
-            .into_iter()
-            .map(|(tenant_id, touched)| {
+        let mut by_tenant: Vec<_> =
+            self.touched.iter().map(|touched| (rows.tenant_number(touched.slot), touched)).collect();
+        by_tenant.sort_unstable_by_key(|(tenant, _)| *tenant);
+        let tenants = by_tenant.chunk_by(|(one, _), (other, _)| one == other);
+        let changed = tenants.filter(|tenant| tenant.iter().any(|(_, touched)| touched.changed));
+        let cells = changed
+            .map(|tenant| {
+                let tenant_id = rows.tenant_of(tenant[0].0);
                 let stored = self.stored.as_ref().and_then(|stored| stored.get(tenant_id));
-                let value = Bytes::from(directory_of(rows, &touched, stored).encode_to_vec());
+                let touched = tenant.iter().map(|(_, touched)| *touched);
+                let value = Bytes::from(directory_of(rows, touched, stored).encode_to_vec());
                 (keys::directory(tenant_id, self.start), Cell { version: version.as_u64(), value })
             })
             .collect();
@@ -143,25 +144,34 @@ impl RangeDirectory {
     }
 }
 
-fn directory_of(rows: &RowTable, touched: &[&Touched], stored: Option<&v1::Directory>) -> v1::Directory {
-    let mut offsets: BTreeMap<(String, String, i32), u128> = BTreeMap::new();
-    for entry in stored.iter().flat_map(|stored| &stored.entries) {
-        let key = (entry.product_sku.clone(), entry.region.clone(), entry.hour);
-        *offsets.entry(key).or_default() |= entry_offsets(entry);
-    }
-    for touched in touched {
+fn directory_of<'a>(
+    rows: &RowTable,
+    touched: impl Iterator<Item = &'a Touched>,
+    stored: Option<&v1::Directory>,
+) -> v1::Directory {
+    let stored = stored
+        .iter()
+        .flat_map(|stored| &stored.entries)
+        .map(|entry| ((entry.product_sku.as_str(), entry.region.as_str(), entry.hour), entry_offsets(entry)));
+    let touched = touched.map(|touched| {
         let (series, hour) = rows.key(touched.slot);
-        let key = (series.product_sku.to_owned(), series.region.to_owned(), hour.index());
-        *offsets.entry(key).or_default() |= touched.offsets;
-    }
-    let entry = |((product_sku, region, hour), offsets): (_, u128)| v1::DirectoryEntry {
-        product_sku,
-        region,
-        hour,
-        offsets_low: offsets as u64,
-        offsets_high: (offsets >> 64) as u64,
-    };
-    v1::Directory { entries: offsets.into_iter().map(entry).collect() }
+        ((series.product_sku, series.region, hour.index()), touched.offsets)
+    });
+    let mut offsets: Vec<((&str, &str, i32), u128)> = stored.chain(touched).collect();
+    offsets.sort_unstable_by_key(|(key, _)| *key);
+    // Units are not told apart here, and what was stored is touched again.
+    let entries = offsets.chunk_by(|(one, _), (other, _)| one == other).map(|same| {
+        let (product_sku, region, hour) = same[0].0;
+        let offsets = same.iter().fold(0, |all, (_, offsets)| all | offsets);
+        v1::DirectoryEntry {
+            product_sku: product_sku.to_owned(),
+            region: region.to_owned(),
+            hour,
+            offsets_low: offsets as u64,
+            offsets_high: (offsets >> 64) as u64,
+        }
+    });
+    v1::Directory { entries: entries.collect() }
 }
 
 /// The records of the range that an entry names, one bit each.

@@ -43,14 +43,14 @@ impl RowCell {
 
     /// Adds the pulses of one record, as [`UsageRow::merge`] does.
     #[inline]
-    pub(super) fn merge(&mut self, pulses: &UsageRow) {
-        if let Self::Narrow(row) = self
+    pub(super) fn merge(&mut self, pulses: &Self) {
+        if let (Self::Narrow(row), Self::Narrow(pulses)) = (&mut *self, pulses)
             && row.merge(pulses)
         {
             return;
         }
         let mut row = self.row();
-        row.merge(pulses);
+        row.merge(&pulses.row());
         *self = row.into();
     }
 }
@@ -99,12 +99,9 @@ impl NarrowRow {
 
     /// Adds the pulses of one record; false when they do not fit, and then nothing was changed.
     #[inline]
-    fn merge(&mut self, pulses: &UsageRow) -> bool {
-        let Some(Self { sum, min, max, last, last_rank, hwm, last_seconds, last_nanos, last_index, count }) =
-            Self::of(pulses)
-        else {
-            return false;
-        };
+    fn merge(&mut self, pulses: &Self) -> bool {
+        let Self { sum, min, max, last, last_rank, hwm, last_seconds, last_nanos, last_index, count } =
+            *pulses;
         let Some(count) = self.count.checked_add(count.get()) else { return false };
         let Some(sum) = whole(self.sum).checked_add(whole(sum)) else { return false };
         (self.count, self.sum) = (count, halves(sum));
@@ -175,7 +172,7 @@ mod tests {
                     None => rows = Some((record, record.into())),
                     Some((row, cell)) => {
                         row.merge(&record);
-                        cell.merge(&record);
+                        cell.merge(&record.into());
                     }
                 }
                 let (row, cell) = rows.as_ref().expect("just set");

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use pulso_domain::fate::Fate;
-use pulso_domain::fingerprint::{HashKey, IdHash, IdentityHasher, PayloadHash};
+use pulso_domain::fingerprint::{HashKey, IdHash, PayloadHash};
 use pulso_domain::position::{Position, Rank};
 use pulso_domain::reason::Reason;
 use pulso_domain::usage::UsageRow;
@@ -21,6 +21,7 @@ use super::halt::Halt;
 use super::ids::cell::Cell;
 use super::ids::list::RunIndex;
 use super::ids::open::{IdTimes, OpenRun};
+use super::ids::time::TimeReader;
 use super::ids::{IdEntry, RunShape};
 use super::letters::{self, Letter};
 use super::prepare::{CellName, Item, Needs, Prepared};
@@ -102,13 +103,13 @@ pub struct PartitionFold {
     pub(super) floor_seconds: Option<i64>,
     pub(super) cells: HashMap<CellName, Cell>,
     pub(super) cell_bytes: usize,
-    pub(super) identities: IdentityHasher,
+    pub(super) id_times: TimeReader,
     pub(super) prepared: Prepared,
     pub(super) items: Vec<Item>,
     /// What the record adds to each hour it holds pulses of.
     hours: Vec<(SlotId, UsageRow)>,
-    /// The times of the ids that the record entered.
-    entered: IdTimes,
+    /// The times of the prepared record's ids, but for dead letters.
+    pub(super) times: IdTimes,
     /// For items that may stand in listed runs: (item, cell), ordered by item.
     pub(super) candidates: Vec<(u32, CellName)>,
     pub(super) needs: Needs,
@@ -143,7 +144,7 @@ impl PartitionFold {
             None if rank == range => Some(OpenRun::new(range, shape)),
             _ => return Err(Halt::StoreIncomplete(format!("the id run of the records from {range}"))),
         };
-        let (hash_key, identities) = (config.hash_key, IdentityHasher::new(config.hash_key));
+        let hash_key = config.hash_key;
         let mut fold = Self {
             open_stored: rank != range,
             directory: RangeDirectory::new(range, rank),
@@ -161,11 +162,11 @@ impl PartitionFold {
             floor_seconds: None,
             cells: HashMap::new(),
             cell_bytes: 0,
-            identities,
+            id_times: TimeReader::default(),
             prepared: Prepared::Nothing,
             items: Vec::new(),
             hours: Vec::new(),
-            entered: IdTimes::default(),
+            times: IdTimes::default(),
             candidates: Vec::new(),
             needs: Needs::default(),
         };
@@ -280,36 +281,55 @@ impl PartitionFold {
     fn apply_pulses(&mut self, record: &LogRecord) {
         let rank = self.state.rank();
         let bit = self.directory.bit(rank);
-        let mut counted = 0;
+        let (mut counted, mut all_are_new) = (0, true);
         let mut not_counted = Vec::new();
         let mut candidate = 0;
-        for index in 0..self.items.len() {
-            let item = self.items[index];
-            let position = Position::new(rank, index as u32);
+        let items = std::mem::take(&mut self.items);
+        for (index, item) in (0..).zip(&items) {
+            let position = Position::new(rank, index);
             let first_candidate = candidate;
-            while self.candidates.get(candidate).is_some_and(|(of, _)| *of as usize == index) {
+            while self.candidates.get(candidate).is_some_and(|(of, _)| *of == index) {
                 candidate += 1;
             }
-            let fate = self.fate(&item, position, first_candidate..candidate);
+            let only_open = candidate == first_candidate && self.closing.is_empty();
+            let fate = if only_open && item.reason.is_none() && self.enter_new(item, position) {
+                Fate::Counted
+            } else {
+                all_are_new = false;
+                self.fate(item, position, first_candidate..candidate)
+            };
             if fate == Fate::Counted {
                 counted += 1;
-                self.count(&item, position, bit);
+                self.count(item, position, bit);
             } else {
                 self.state.counts.add(fate);
-                not_counted.push((index as u32, fate));
+                not_counted.push((index, fate));
             }
         }
+        self.items = items;
         self.state.counts.counted += counted;
         for (hour, pulses) in self.hours.drain(..) {
             self.rows.count(hour, &pulses);
         }
-        let entered = std::mem::take(&mut self.entered);
-        if let Some(open) = &mut self.open {
-            open.note_times(rank, &entered);
-        }
+        self.note_times(rank, all_are_new);
         if !not_counted.is_empty() {
             self.keep_not_counted(record, &not_counted);
         }
+    }
+
+    /// Notes the times of the ids that the record entered in the open run.
+    fn note_times(&mut self, rank: Rank, all_are_new: bool) {
+        let Some(open) = &mut self.open else { return };
+        let mut times = IdTimes::default();
+        if all_are_new {
+            times = self.times;
+        } else {
+            let own = |(index, item): &(u32, &Item)| {
+                open.find(item.id).is_some_and(|(first, _)| first == Position::new(rank, *index))
+            };
+            (0..).zip(&self.items).filter(own).for_each(|(_, item)| times.add(item.time));
+        }
+        open.note_times(rank, &times);
     }
 
     /// Adds a pulse to what its record adds to its hour: the rows are touched once a record, not once a pulse.
@@ -324,7 +344,6 @@ impl PartitionFold {
     }
 
     /// The one decision of the fold, and the entry of the id if it is counted.
-    #[inline]
     fn fate(&mut self, item: &Item, position: Position, candidates: std::ops::Range<usize>) -> Fate {
         if let Some(reason) = item.reason {
             if !self.config.rules.dead_letter_claims_nothing && item.id != IdHash(0) {
@@ -351,17 +370,17 @@ impl PartitionFold {
     }
 
     /// Enters an id in the open run, unless it stands there already: then that entry is given.
-    #[inline]
     fn enter(&mut self, item: &Item, first: Position) -> Option<(Position, PayloadHash)> {
-        let open = self.open.as_mut()?;
-        let found = open.find_or_enter(IdEntry { id: item.id, first, payload: item.payload });
-        if found.is_none() {
-            self.entered.add(item.time);
-        }
-        found
+        if self.enter_new(item, first) { None } else { self.open.as_ref()?.find(item.id) }
     }
 
-    #[inline]
+    /// Enters an id in the open run, unless it stands there already or there is none.
+    #[inline(always)]
+    fn enter_new(&mut self, item: &Item, first: Position) -> bool {
+        let Some(open) = &mut self.open else { return false };
+        open.enter_new(IdEntry { id: item.id, first, payload: item.payload })
+    }
+
     fn find_complete(
         &self,
         item: &Item,

@@ -12,14 +12,13 @@ use pulso_domain::reason::Reason;
 use pulso_domain::time::Instant;
 use pulso_domain::usage::UsageRow;
 use pulso_platform::log::LogRecord;
-use pulso_proto::plain::{self, PlainFields};
+use pulso_proto::plain;
 use pulso_proto::{v1, walk};
 
 use super::halt::Halt;
 use super::ids::cell::Cell;
 use super::ids::list::{ListedRun, expiry_border};
 use super::ids::open::IdTimes;
-use super::ids::time::id_time;
 use super::partition::PartitionFold;
 use super::record::{RECORD_FORMAT, RecordParts, split};
 use super::rows::{SeriesId, SeriesKey, SlotId};
@@ -99,6 +98,7 @@ impl PartitionFold {
         self.items.clear();
         self.candidates.clear();
         self.needs.clear();
+        self.rows.ask_again();
         if record.offset != self.state.offset {
             return Err(Halt::LogCut { start: record.offset, end: record.offset, wanted: self.state.offset });
         }
@@ -128,9 +128,11 @@ impl PartitionFold {
         }
         let mut tenant = TenantMemo::default();
         let replays = !parts.replays.is_empty();
+        self.items.reserve(parts.pulses.len());
         for bytes in parts.pulses {
-            let item = self.item(bytes, &mut tenant);
-            self.items.push(item);
+            if !self.add_known(bytes) {
+                self.add_any(bytes, &mut tenant);
+            }
         }
         self.note_candidates();
         Ok(Prepared::Pulses { replays })
@@ -141,24 +143,6 @@ impl PartitionFold {
         expiry_border(&self.range_ends, largest, self.state.id_horizon_seconds)
     }
 
-    #[inline]
-    fn item(&mut self, bytes: &[u8], tenant: &mut TenantMemo) -> Item {
-        let read = self.known_item(bytes).map_or_else(|| self.any_item(bytes, tenant), Ok);
-        let (mut item, series) = match read {
-            Ok(read) => read,
-            Err(reason) => return Item::dead(reason),
-        };
-        if self.floor_seconds.is_some_and(|floor| item.at.seconds() < floor) {
-            item.reason = Some(Reason::BeyondHorizon);
-            return item;
-        }
-        if self.directory.is_resumed() {
-            self.want_directory(series);
-        }
-        item.hour = self.rows.hour_slot(series, item.at, &mut self.needs.rows);
-        item
-    }
-
     fn want_directory(&mut self, series: SeriesId) {
         let tenant_id = self.rows.tenant_of(series);
         if self.directory.wants(tenant_id) && !self.needs.directories.iter().any(|one| one == tenant_id) {
@@ -166,43 +150,60 @@ impl PartitionFold {
         }
     }
 
-    /// A plain pulse of a series that is known: it is good and in its partition, as the pulse was that made it known, when
-    /// what is its own is good.
-    #[inline]
-    fn known_item(&mut self, bytes: &[u8]) -> Option<(Item, SeriesId)> {
-        let fields = plain::split(bytes).filter(|fields| fields.tags == 0 && fields.names_are_plain())?;
-        let PlainFields { id, tenant_id, product_sku, use_unit, region, resource_id, .. } = fields;
-        let (series, hash) = self.rows.known_series([tenant_id, product_sku, use_unit, region])?;
-        let amount = Quantity::parse(fields.used_amount).ok()?;
-        let item = Item {
-            id: self.identities.hash(tenant_id, id),
-            payload: untagged_payload_hash(hash, amount, resource_id),
-            amount,
-            at: fields.occurred_at,
-            hour: 0,
-            time: id_time(id),
-            reason: None,
-        };
-        Some((item, series))
+    /// Adds a plain pulse of a series that is known: it is good and in its partition, as the pulse was that made it known,
+    /// when what is its own is good. False when it is another pulse.
+    #[inline(always)]
+    fn add_known(&mut self, bytes: &[u8]) -> bool {
+        let Some(fields) = plain::split(bytes) else { return false };
+        if fields.tags != 0 || !fields.names_are_plain() {
+            return false;
+        }
+        let texts = [fields.tenant_id, fields.product_sku, fields.use_unit, fields.region];
+        let Some((series, hash)) = self.rows.known_series(texts) else { return false };
+        let Ok(amount) = Quantity::parse(fields.used_amount) else { return false };
+        let Some(id) = self.rows.id_hash(fields.id) else { return false };
+        let (payload, time) =
+            (untagged_payload_hash(hash, amount, fields.resource_id), self.id_times.time(fields.id));
+        let (reason, hour) = self.place(series, fields.occurred_at);
+        self.items.push(Item { id, payload, amount, at: fields.occurred_at, hour, time, reason });
+        true
     }
 
-    /// Any pulse; or why it is none to be counted.
-    fn any_item(&mut self, bytes: &[u8], tenant: &mut TenantMemo) -> Result<(Item, SeriesId), Reason> {
+    /// Adds any pulse; one that is none to be counted as a dead letter.
+    fn add_any(&mut self, bytes: &[u8], tenant: &mut TenantMemo) {
+        let item = self.any_item(bytes, tenant).unwrap_or_else(Item::dead);
+        self.items.push(item);
+    }
+
+    fn any_item(&mut self, bytes: &[u8], tenant: &mut TenantMemo) -> Result<Item, Reason> {
         let raw = walk::pulse(bytes).map_err(|_| Reason::Undecodable)?;
         let pulse = check(&raw).map_err(|rejection| rejection.reason)?;
         if tenant.partition(pulse.tenant_id, self.config.partitions) != self.config.partition {
             return Err(Reason::Misrouted);
         }
-        let item = Item {
-            id: self.identities.hash(pulse.tenant_id.as_bytes(), pulse.id.as_bytes()),
+        let series = self.rows.series(SeriesKey::from(&pulse));
+        let (reason, hour) = self.place(series, pulse.occurred_at);
+        Ok(Item {
+            id: self.config.hash_key.id_hash(pulse.tenant_id, pulse.id),
             payload: self.config.hash_key.payload_hash(&pulse),
             amount: pulse.used_amount,
             at: pulse.occurred_at,
-            hour: 0,
-            time: id_time(pulse.id),
-            reason: None,
-        };
-        Ok((item, self.rows.series(SeriesKey::from(&pulse))))
+            hour,
+            time: self.id_times.time(pulse.id.as_bytes()),
+            reason,
+        })
+    }
+
+    /// Where a pulse of the series counts, or why it does not.
+    #[inline(always)]
+    fn place(&mut self, series: SeriesId, at: Instant) -> (Option<Reason>, SlotId) {
+        if self.floor_seconds.is_some_and(|floor| at.seconds() < floor) {
+            return (Some(Reason::BeyondHorizon), 0);
+        }
+        if self.directory.is_resumed() {
+            self.want_directory(series);
+        }
+        (None, self.rows.hour_slot(series, at, &mut self.needs.rows))
     }
 
     /// Notes the cells of listed runs that may hold an id of the record. Most runs hold other times than the record's
@@ -211,6 +212,7 @@ impl PartitionFold {
         let shape = self.config.shape;
         let mut times = IdTimes::default();
         self.items.iter().filter(|item| item.reason.is_none()).for_each(|item| times.add(item.time));
+        self.times = times;
         let alive = |run: &&ListedRun| run.end(&shape) > self.expired_below && run.times.may_share(&times);
         let runs: Vec<&ListedRun> = self.index.runs.iter().filter(alive).collect();
         if runs.is_empty() {

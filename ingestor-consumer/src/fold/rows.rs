@@ -6,7 +6,7 @@
 use std::hash::{BuildHasher, Hasher};
 
 use hashbrown::HashTable;
-use pulso_domain::fingerprint::HashKey;
+use pulso_domain::fingerprint::{HashKey, IdHash};
 use pulso_domain::position::{Position, Rank};
 use pulso_domain::quantity::Quantity;
 use pulso_domain::time::Instant;
@@ -44,8 +44,8 @@ struct Slot {
     series: SeriesId,
     /// The window's index within its level.
     index: i32,
-    /// The slots of the hour's day and month.
-    parents: [SlotId; 2],
+    /// The slot of the hour's day, or of the day's month.
+    parent: SlotId,
     /// The slot's place in the directory of the current range.
     directory: u32,
     /// When it was last touched, in flushes.
@@ -74,6 +74,8 @@ pub struct RowTable {
     /// Slots with `dirty` set, in the order of their first touch.
     dirty: Vec<SlotId>,
     flush: u32,
+    /// Series whose latest hour was asked for since [`RowTable::ask_again`].
+    asked: Vec<SeriesId>,
 }
 
 /// A row's key, borrowed from the table.
@@ -99,6 +101,7 @@ impl RowTable {
             hasher,
             dirty: Vec::new(),
             flush: 0,
+            asked: Vec::new(),
         }
     }
 
@@ -126,48 +129,73 @@ impl RowTable {
         self.slots.bytes() + self.series.bytes() + self.slot_index.capacity() * 5
     }
 
-    /// The slot of a series' hour, with its day and month behind it. Slots that nobody knows yet are added to `unknown`:
-    /// they must be supplied before anything is applied to them.
-    #[inline]
+    /// Says that what was asked for may never have been answered: it is asked for again when it is still not known.
+    pub fn ask_again(&mut self) {
+        while let Some(series) = self.asked.pop() {
+            if self.series.latest_slot(series).is_some_and(|hour| self.unknown_of(hour).next().is_some()) {
+                self.series.forget_latest(series);
+            }
+        }
+    }
+
+    /// The slots of an hour, its day and its month that nobody knows yet.
+    fn unknown_of(&self, hour: SlotId) -> impl Iterator<Item = SlotId> {
+        let parent = |slot: &SlotId| Some(self.slots[*slot].parent).filter(|parent| *parent != NONE);
+        std::iter::successors(Some(hour), parent).filter(|slot| self.slots[*slot].known == Known::Nothing)
+    }
+
+    /// The slot of a series' hour, with its day and month behind it. Slots that nobody knows yet are added to `unknown`,
+    /// mostly once: they must be supplied before anything is applied to them.
+    #[inline(always)]
     pub fn hour_slot(&mut self, series: SeriesId, at: Instant, unknown: &mut Vec<SlotId>) -> SlotId {
-        let hour = at.seconds().div_euclid(3600) as i32;
-        if let Some(slot) = self.series.latest(series, hour) {
+        if let Some(slot) = self.series.latest(series, at) {
             return slot;
         }
+        let hour = at.seconds().div_euclid(3600) as i32;
         self.other_hour(series, Window::from_index(Level::Hour, hour), unknown)
     }
 
     fn other_hour(&mut self, series: u32, hour: Window, unknown: &mut Vec<SlotId>) -> SlotId {
-        let slot = self.slot(series, hour, unknown);
-        if self.slots[slot].parents == [NONE; 2] {
-            let day = self.slot(series, hour.widen(Level::Day), unknown);
-            let month = self.slot(series, hour.widen(Level::Month), unknown);
-            self.slots[slot].parents = [day, month];
+        let slot = self.slot(series, hour);
+        if self.slots[slot].parent == NONE {
+            let day = self.slot(series, hour.widen(Level::Day));
+            let month = self.slot(series, hour.widen(Level::Month));
+            self.slots[slot].parent = day;
+            self.slots[day].parent = month;
         }
-        let [day, month] = self.slots[slot].parents;
-        let nobody_knows = |id: &SlotId| self.slots[*id].known == Known::Nothing;
-        let all_known = !nobody_knows(&slot) && !nobody_knows(&day) && !nobody_knows(&month);
-        if all_known {
-            self.series.set_latest(series, hour.index(), slot);
-        } else {
-            // Also a slot that was asked for before: the answer may never have come.
-            unknown.extend([day, month].iter().filter(|id| nobody_knows(id)));
+        let already = unknown.len();
+        unknown.extend(self.unknown_of(slot));
+        if unknown.len() > already {
+            self.asked.push(series);
         }
+        self.series.set_latest(series, hour.index(), slot);
         slot
     }
 
     /// The series with these texts, if there is one, and their [hash](HashKey::series_hash). Then they are good, since only
     /// good ones become a series.
     #[must_use]
-    #[inline]
-    pub fn known_series(&self, texts: SeriesTexts<'_>) -> Option<(SeriesId, u64)> {
+    #[inline(always)]
+    pub fn known_series(&mut self, texts: SeriesTexts<'_>) -> Option<(SeriesId, u64)> {
         let (found, hash) = self.series.find(texts);
         Some((found?, hash))
+    }
+
+    /// The hash of an id of the tenant whose series was looked for last; `None` when no checked pulse has it.
+    #[must_use]
+    #[inline(always)]
+    pub fn id_hash(&mut self, id: &[u8]) -> Option<IdHash> {
+        self.series.id_hash(id)
     }
 
     /// The series with this key, made when it is not there.
     pub fn series(&mut self, key: SeriesKey<'_>) -> SeriesId {
         self.series.intern(key)
+    }
+
+    /// A number that a slot shares with those of its tenant: a series of the tenant.
+    pub(super) fn tenant_number(&self, slot: SlotId) -> SeriesId {
+        self.series.tenant_number(self.slots[slot].series)
     }
 
     /// The tenant of a series.
@@ -176,20 +204,16 @@ impl RowTable {
         self.series.key(series).tenant_id
     }
 
-    fn slot(&mut self, series: SeriesId, window: Window, unknown: &mut Vec<SlotId>) -> SlotId {
+    fn slot(&mut self, series: SeriesId, window: Window) -> SlotId {
         let hash = slot_hash(&self.hasher, series, window);
         let same = |id: &SlotId| {
             let slot = &self.slots[*id];
             (slot.series, slot.level, slot.index) == (series, window.level(), window.index())
         };
-        let id = match self.slot_index.find(hash, same) {
+        match self.slot_index.find(hash, same) {
             Some(id) => *id,
             None => self.add_slot(series, window),
-        };
-        if self.slots[id].known == Known::Nothing {
-            unknown.push(id);
         }
-        id
     }
 
     fn add_slot(&mut self, series: SeriesId, window: Window) -> SlotId {
@@ -199,7 +223,7 @@ impl RowTable {
             series,
             index: window.index(),
             level: window.level(),
-            parents: [NONE; 2],
+            parent: NONE,
             directory: NONE,
             touched_flush: self.flush,
             loaded_hwm: Rank::ZERO,
@@ -235,15 +259,18 @@ impl RowTable {
     /// Counts the pulses of one record that lie in an hour into the hour, its day and its month: each row only if the
     /// record lies above the high-water rank that it was loaded with. All three become dirty either way.
     pub fn count(&mut self, hour: SlotId, pulses: &UsageRow) {
-        let [day, month] = self.slots[hour].parents;
-        for id in [hour, day, month] {
+        let cell = RowCell::from(*pulses);
+        let mut next = hour;
+        while next != NONE {
+            let id = next;
             let slot = &mut self.slots[id];
+            next = slot.parent;
             debug_assert!(slot.known != Known::Nothing, "rows are supplied before a record is applied");
             match slot.known {
-                Known::Row if pulses.hwm > slot.loaded_hwm => slot.row.merge(pulses),
+                Known::Row if pulses.hwm > slot.loaded_hwm => slot.row.merge(&cell),
                 Known::Row => {}
                 Known::Nothing | Known::Absent => {
-                    slot.row = (*pulses).into();
+                    slot.row = cell.clone();
                     slot.known = Known::Row;
                 }
             }
@@ -310,7 +337,7 @@ impl RowTable {
                 continue;
             }
             let series = kept.series(self.series.key(slot.series));
-            let id = kept.slot(series, slot.window(), &mut Vec::new());
+            let id = kept.slot(series, slot.window());
             numbers[old] = Some(id);
             let copy = &mut kept.slots[id];
             copy.row = slot.row.clone();
@@ -356,15 +383,16 @@ mod tests {
         let series = table.series(KEY);
         for _ in 0..3 {
             let mut unknown = Vec::new();
+            table.ask_again();
             table.hour_slot(series, at(0), &mut unknown);
-            unknown.sort_unstable();
-            unknown.dedup();
             assert_eq!(unknown.len(), 3, "a read that failed left all three unknown");
+            table.hour_slot(series, at(0), &mut unknown);
+            assert_eq!(unknown.len(), 3, "once is enough");
         }
         let mut unknown = Vec::new();
         let slot = table.hour_slot(series, at(0), &mut unknown);
         table.supply(slot, None);
-        unknown.clear();
+        table.ask_again();
         table.hour_slot(series, at(0), &mut unknown);
         unknown.dedup();
         assert_eq!(unknown.len(), 2, "its day and month are still to come");

@@ -6,6 +6,7 @@
 
 #[cfg(test)]
 pub(crate) mod conformance;
+pub mod digest;
 pub mod embedded;
 mod generation;
 #[cfg(feature = "kafka")]

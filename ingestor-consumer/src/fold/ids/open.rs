@@ -20,6 +20,7 @@ pub struct OpenRun {
     entries: SortedTable,
     /// One bit for each cell that has entries which are not in a confirmed flush.
     dirty_cells: u64,
+    every_cell: u64,
     /// The times of its ids after each record that changed them: so that whoever continues the run from a header of an
     /// owner who was further knows what it said here.
     times: Vec<(Rank, IdTimes)>,
@@ -84,7 +85,14 @@ impl OpenRun {
     #[must_use]
     pub fn expecting(start: Rank, shape: RunShape, ids: usize) -> Self {
         debug_assert!(shape.cells(0) <= 64, "one bit for each cell of a growing run");
-        Self { start, shape, entries: SortedTable::with_capacity(ids), dirty_cells: 0, times: Vec::new() }
+        Self {
+            start,
+            shape,
+            entries: SortedTable::with_capacity(ids),
+            dirty_cells: 0,
+            every_cell: u64::MAX >> (64 - shape.cells(0)),
+            times: Vec::new(),
+        }
     }
 
     /// Continues a stored run from `next` on. Entries and times at or behind `next` come from an owner who was further;
@@ -139,18 +147,17 @@ impl OpenRun {
         }
     }
 
-    /// Enters the first position of an id, unless the id has one already: then that is given. Its time is to be
+    /// Enters the first position of an id; false when the id has one already, and then nothing changed. Its time is to be
     /// [noted](Self::note_times) before the run is stored.
-    #[inline]
-    pub fn find_or_enter(&mut self, entry: IdEntry) -> Option<(Position, PayloadHash)> {
-        match self.entries.find(entry.id) {
-            Place::Found(slot) => Some(self.first(self.entries.slot(slot))),
-            Place::Before(slot) => {
-                self.insert(slot, entry);
-                self.dirty_cells |= 1 << self.shape.prefix(0, entry.id);
-                None
-            }
+    #[inline(always)]
+    pub fn enter_new(&mut self, entry: IdEntry) -> bool {
+        let Place::Before(slot) = self.entries.find(entry.id) else { return false };
+        self.insert(slot, entry);
+        // Ids are spread evenly: soon all cells are changed, and there is nothing left to note.
+        if self.dirty_cells != self.every_cell {
+            self.dirty_cells |= 1 << self.shape.prefix(0, entry.id);
         }
+        true
     }
 
     /// Notes the times of the ids that the record of this rank entered.
@@ -274,7 +281,7 @@ mod tests {
     }
 
     fn enter(run: &mut OpenRun, entry: IdEntry, time: Option<u64>) {
-        assert_eq!(run.find_or_enter(entry), None);
+        assert!(run.enter_new(entry));
         let mut times = IdTimes::default();
         times.add(time);
         run.note_times(entry.first.rank, &times);
@@ -285,7 +292,7 @@ mod tests {
         let mut run = OpenRun::new(Rank::new(1, 0).expect("small"), RunShape::FORMAT);
         enter(&mut run, entry(7, 3), None);
         let first = (entry(7, 3).first, PayloadHash(7));
-        assert_eq!(run.find_or_enter(entry(7, 5)), Some(first));
+        assert!(!run.enter_new(entry(7, 5)));
         assert_eq!((run.find(entry(7, 0).id), run.len()), (Some(first), 1));
     }
 

@@ -39,8 +39,11 @@ impl Slot {
 #[derive(Clone, Debug)]
 pub(super) struct SortedTable {
     slots: Vec<Slot>,
-    bits: u32,
+    /// What shifts all bits of an id away but those that name its slot.
+    shift: u32,
     len: usize,
+    /// With more entries it grows.
+    len_max: usize,
 }
 
 /// Where an id stands, or would.
@@ -56,7 +59,12 @@ impl SortedTable {
     /// An empty table with room for so many entries.
     pub(super) fn with_capacity(entries: usize) -> Self {
         let bits = (entries + entries / 2).next_power_of_two().ilog2().max(BITS_MIN);
-        Self { slots: Self::free_slots(bits), bits, len: 0 }
+        Self { slots: Self::free_slots(bits), shift: 64 - bits, len: 0, len_max: Self::len_max(bits) }
+    }
+
+    /// Two of three slots.
+    const fn len_max(bits: u32) -> usize {
+        (2 << bits) / 3
     }
 
     fn free_slots(bits: u32) -> Vec<Slot> {
@@ -88,9 +96,9 @@ impl SortedTable {
     }
 
     /// Looks an id up.
-    #[inline]
+    #[inline(always)]
     pub(super) fn find(&self, id: IdHash) -> Place {
-        let first = own_slot(id, self.bits);
+        let first = own_slot(id, self.shift);
         let mut place = first;
         // The last slot is always free, so the end of the slots is never reached.
         for slot in &self.slots[first..] {
@@ -106,44 +114,50 @@ impl SortedTable {
     }
 
     /// Puts an entry where [`SortedTable::find`] said that it belongs.
-    #[inline]
+    #[inline(always)]
     pub(super) fn insert(&mut self, before: usize, entry: Slot) {
         debug_assert!(!entry.is_free(), "a record holds fewer pulses");
-        self.put(before, entry);
+        let to_the_end = self.put(before, entry);
         self.len += 1;
-        if self.len * 3 > 2 << self.bits {
-            self.grow();
+        if to_the_end || self.len > self.len_max {
+            self.make_room();
         }
-        self.keep_last_free();
     }
 
-    #[inline]
-    fn keep_last_free(&mut self) {
+    /// Says whether the last slot was taken, which was free.
+    #[inline(always)]
+    fn put(&mut self, before: usize, mut entry: Slot) -> bool {
+        let mut slots = self.slots[before..].iter_mut();
+        // Whoever stands there makes room, up to the next free slot.
+        for slot in slots.by_ref() {
+            let moved = std::mem::replace(slot, entry);
+            if moved.is_free() {
+                break;
+            }
+            entry = moved;
+        }
+        slots.as_slice().is_empty()
+    }
+
+    #[cold]
+    fn make_room(&mut self) {
+        if self.len > self.len_max {
+            self.grow();
+        }
         if self.slots.last().is_none_or(|slot| !slot.is_free()) {
             self.slots.resize(self.slots.len() + SPARE_SLOTS, Slot::FREE);
         }
     }
 
-    #[inline]
-    fn put(&mut self, before: usize, mut entry: Slot) {
-        // Whoever stands there makes room, up to the next free slot.
-        for slot in &mut self.slots[before..] {
-            let moved = std::mem::replace(slot, entry);
-            if moved.is_free() {
-                return;
-            }
-            entry = moved;
-        }
-    }
-
-    #[cold]
     fn grow(&mut self) {
-        self.bits += 1;
-        let smaller = std::mem::replace(&mut self.slots, Self::free_slots(self.bits));
+        self.shift -= 1;
+        let bits = 64 - self.shift;
+        self.len_max = Self::len_max(bits);
+        let smaller = std::mem::replace(&mut self.slots, Self::free_slots(bits));
         let mut end = 0;
         for entry in smaller.into_iter().filter(|slot| !slot.is_free()) {
             // In order they come, so each stands in its own slot or right behind the one before.
-            let place = end.max(own_slot(entry.id, self.bits));
+            let place = end.max(own_slot(entry.id, self.shift));
             if place >= self.slots.len() {
                 self.slots.resize(place + 1, Slot::FREE);
             }
@@ -155,8 +169,8 @@ impl SortedTable {
 
 /// The slot that the id's first bits name.
 #[inline]
-const fn own_slot(id: IdHash, bits: u32) -> usize {
-    ((id.0 >> 64) as u64 >> (64 - bits)) as usize
+const fn own_slot(id: IdHash, shift: u32) -> usize {
+    ((id.0 >> 64) as u64 >> shift) as usize
 }
 
 #[cfg(test)]

@@ -4,32 +4,72 @@
 
 /// Milliseconds since the Unix epoch within a `UUIDv7` (36 characters) or a ULID (26 characters); `None` for other ids.
 #[must_use]
-#[inline]
 pub fn id_time(id: &(impl AsRef<[u8]> + ?Sized)) -> Option<u64> {
-    let bytes = id.as_ref();
-    match bytes.len() {
-        36 => uuid_v7_time(bytes),
-        26 => ulid_time(bytes),
-        _ => None,
+    TimeReader::default().time(id.as_ref())
+}
+
+/// Reads the times of ids one after the other. The first eight digits of a `UUIDv7` are a minute of time: most ids have
+/// those of the one before.
+#[derive(Clone, Copy, Debug)]
+pub struct TimeReader {
+    digits: u64,
+    number: u32,
+}
+
+impl Default for TimeReader {
+    fn default() -> Self {
+        Self { digits: u64::from_le_bytes(*b"00000000"), number: 0 }
     }
 }
 
-/// RFC 9562, section 5.7: 48 bits of Unix milliseconds lead, the version digit is 7.
-#[inline]
-fn uuid_v7_time(bytes: &[u8]) -> Option<u64> {
-    // "tttttttt" and "-tttt-7v".
-    let ([high, low, ..], _) = bytes.as_chunks::<8>() else { return None };
-    let (high, low) = (u64::from_le_bytes(*high), u64::from_le_bytes(*low));
-    if low & 0x00ff_ff00_0000_00ff != 0x0037_2d00_0000_002d {
-        return None;
+impl TimeReader {
+    /// Milliseconds since the Unix epoch within the id, as [`id_time`].
+    #[must_use]
+    #[inline(always)]
+    pub fn time(&mut self, id: &[u8]) -> Option<u64> {
+        match id.len() {
+            36 => self.uuid_v7_time(id),
+            26 => ulid_time(id),
+            _ => None,
+        }
     }
-    // The four digits, and four zeros behind them.
-    let (high, low) = (hex_digits(high)?, hex_digits(low >> 8 & 0xffff_ffff | 0x3030_3030_0000_0000)?);
-    Some(u64::from(high) << 16 | u64::from(low >> 16))
+
+    /// RFC 9562, section 5.7: 48 bits of Unix milliseconds lead, the version digit is 7.
+    #[inline(always)]
+    fn uuid_v7_time(&mut self, id: &[u8]) -> Option<u64> {
+        // "tttttttt" and "-tttt-7v".
+        let ([high, low, ..], _) = id.as_chunks::<8>() else { return None };
+        let (high, low) = (u64::from_le_bytes(*high), u64::from_le_bytes(*low));
+        if low & 0x00ff_ff00_0000_00ff != 0x0037_2d00_0000_002d {
+            return None;
+        }
+        if high != self.digits {
+            (self.digits, self.number) = (high, hex_digits(high)?);
+        }
+        let digit = |place: usize| HEX[usize::from(id[place])];
+        let (a, b, c, d) = (digit(9), digit(10), digit(11), digit(12));
+        if (a | b | c | d) > 0x0f {
+            return None;
+        }
+        let low = u64::from(a) << 12 | u64::from(b) << 8 | u64::from(c) << 4 | u64::from(d);
+        Some(u64::from(self.number) << 16 | low)
+    }
 }
+
+/// The value of each hexadecimal digit; 0xff for what is none.
+const HEX: [u8; 256] = {
+    let mut values = [0xff; 256];
+    let mut value = 0;
+    while value < 16 {
+        values[b"0123456789abcdef"[value] as usize] = value as u8;
+        values[b"0123456789ABCDEF"[value] as usize] = value as u8;
+        value += 1;
+    }
+    values
+};
 
 /// The number that eight hexadecimal digits are, the first byte first; `None` when one is none.
-#[inline]
+#[inline(always)]
 fn hex_digits(word: u64) -> Option<u32> {
     const ONES: u64 = 0x0101_0101_0101_0101;
     // What is a letter if it is a digit at all.

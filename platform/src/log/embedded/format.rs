@@ -38,11 +38,6 @@ pub(super) fn seed(layout: &LogLayout) -> u64 {
     xxh3_64_with_seed(&layout.log_id, u64::from(layout.generation))
 }
 
-/// The digest of one value, the same for every log.
-pub(super) fn value_digest(value: &[u8]) -> u64 {
-    xxh3_64(value)
-}
-
 pub(super) fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(bytes[at..at + 4].try_into().expect("a range of four bytes"))
 }

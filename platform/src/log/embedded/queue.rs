@@ -8,7 +8,7 @@ use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
-use super::format::value_digest;
+use crate::log::digest::value_digest;
 use crate::log::{AppendReply, Appended, LogError};
 
 /// What a waiting record costs beside its value.

@@ -10,11 +10,10 @@ use bytes::Bytes;
 use rustix::buffer::spare_capacity;
 use rustix::io::{Errno, pread};
 
-use super::format::{
-    ENTRY_BYTES, Entry, GROUP_HEADER_BYTES, GroupHeader, claimed_digest, table_matches, value_digest,
-};
+use super::format::{ENTRY_BYTES, Entry, GROUP_HEADER_BYTES, GroupHeader, claimed_digest, table_matches};
 use super::point::Point;
 use crate::log::LogError;
+use crate::log::digest::value_digest;
 
 /// A part of a file in memory; what is handed out are slices of it.
 struct Window {

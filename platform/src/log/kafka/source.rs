@@ -12,10 +12,10 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
 use rdkafka::producer::Producer as _;
 use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
-use xxhash_rust::xxh3::xxh3_64;
 
 use super::client::{ASK_TIMEOUT, Talk};
 use super::producer::{Producer, nanos};
+use crate::log::digest::value_digest;
 use crate::log::{LogError, LogLayout, LogRecord, Watermarks};
 
 /// The group that readers name: the client demands one for reading, although nobody ever joins or commits to it.
@@ -127,7 +127,7 @@ impl Source {
             partition: message.partition().cast_unsigned(),
             offset: message.offset().cast_unsigned(),
             appended_at_nanos: nanos(message.timestamp()),
-            digest: xxh3_64(&value),
+            digest: value_digest(&value),
             value,
         }
     }
