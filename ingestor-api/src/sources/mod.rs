@@ -4,6 +4,9 @@
 //! message off its broker only after all of it is durable: its good pulses as pulses, whatever is none as a dead letter.
 //! Ids decide, so a message that comes again changes no total.
 
+#[cfg(any(feature = "rabbitmq", feature = "redis"))]
+mod backoff;
+
 mod channel;
 
 pub(crate) mod http;
@@ -17,8 +20,6 @@ pub mod rabbitmq;
 
 #[cfg(feature = "redis")]
 pub mod redis_streams;
-
-use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 use pulso_platform::service::health::Health;
@@ -49,31 +50,6 @@ pub struct Doors {
     pub sources: Vec<Box<dyn Source>>,
     /// Where a source says that it has not reached its broker yet.
     pub health: Health,
-}
-
-/// The waits between tries to reach a broker: they grow, and begin anew when it held for a while.
-#[derive(Debug, Default)]
-pub(crate) struct Backoff {
-    tries: u32,
-    since: Option<Instant>,
-}
-
-impl Backoff {
-    const FIRST: Duration = Duration::from_millis(100);
-    const MAX: Duration = Duration::from_secs(5);
-    /// A session of this length was a good one.
-    const GOOD: Duration = Duration::from_secs(10);
-
-    /// Waits before the next try; false when told to stop meanwhile.
-    pub(crate) async fn wait(&mut self, stop: &CancellationToken) -> bool {
-        if self.since.is_some_and(|since| since.elapsed() >= Self::GOOD + Self::MAX) {
-            self.tries = 0;
-        }
-        self.since = Some(Instant::now());
-        let wait = Self::FIRST.saturating_mul(1 << self.tries.min(10)).min(Self::MAX);
-        self.tries += 1;
-        tokio::time::timeout(wait, stop.cancelled()).await.is_err()
-    }
 }
 
 impl From<TcpListener> for Doors {

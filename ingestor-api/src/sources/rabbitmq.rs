@@ -19,7 +19,8 @@ use lapin::{Connection, ConnectionProperties};
 use pulso_platform::service::secret::Secret;
 use tokio_util::sync::CancellationToken;
 
-use super::{Backoff, Channel, Source};
+use super::backoff::Backoff;
+use super::{Channel, Source};
 use crate::formats::cloud_event::Attributes;
 use crate::formats::message::Message;
 

@@ -18,7 +18,8 @@ use redis::streams::{
 use redis::{AsyncCommands, AsyncConnectionConfig, Client, RedisError, Value};
 use tokio_util::sync::CancellationToken;
 
-use super::{Backoff, Channel, Source};
+use super::backoff::Backoff;
+use super::{Channel, Source};
 use crate::formats::message::Message;
 
 /// How long one read waits for entries: also how late a stop may be noticed.
