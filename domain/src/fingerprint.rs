@@ -64,11 +64,7 @@ impl HashKey {
         let series = [pulse.tenant_id, pulse.product_sku, pulse.use_unit, pulse.region].map(str::as_bytes);
         let amount =
             untagged_payload_hash(self.series_hash(series), pulse.used_amount, pulse.resource_id.as_bytes());
-        if pulse.tags.is_empty() {
-            return amount;
-        }
-        let tags = pulse.tags.iter().flat_map(|(key, value)| [key.as_bytes(), value.as_bytes()]);
-        PayloadHash(tags.fold(amount.0, text_hash))
+        tagged_payload_hash(amount, pulse.tags.iter().map(|(key, value)| (key.as_bytes(), value.as_bytes())))
     }
 
     /// Not reached by checked pulses; kept total, so that a look-up of any text is safe.
@@ -104,6 +100,15 @@ pub fn untagged_payload_hash(series: u64, used_amount: Quantity, resource_id: &[
     let steps = used_amount.steps();
     let amount = mix(series ^ steps as u64, MULTIPLIERS[2] ^ (steps >> 64) as u64);
     PayloadHash(if resource_id.is_empty() { amount } else { text_hash(amount, resource_id) })
+}
+
+/// The payload hash of a pulse with tags, in the order of their keys, each key once, from [the one without](untagged_payload_hash).
+#[must_use]
+pub fn tagged_payload_hash<'a>(
+    untagged: PayloadHash,
+    tags: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+) -> PayloadHash {
+    PayloadHash(tags.fold(untagged.0, |hash, (key, value)| text_hash(text_hash(hash, key), value)))
 }
 
 /// The hash of a text under a secret seed: sixteen bytes at a time are multiplied into 128 bits, and both halves folded

@@ -111,6 +111,42 @@ fn g06_a_conflict_is_dead_lettered_and_the_first_stands() {
     assert_eq!(reasons, expected);
 }
 
+/// Pulses of which the first makes its series known, so that the others are read another way.
+#[test]
+fn g06_tags_tell_a_conflict_from_a_copy_in_whatever_order_they_stand() {
+    let tagged = |tags: &[(&str, &str)]| {
+        let mut bytes = pulse("a", "1.5", 0).encode_to_vec();
+        for (key, value) in tags {
+            let tags = [((*key).to_owned(), (*value).to_owned())].into();
+            bytes.extend(v1::Pulse { tags, ..Default::default() }.encode_to_vec());
+        }
+        bytes
+    };
+    let many: Vec<String> = (0..20).map(|number| format!("key-{number:02}")).collect();
+    let many: Vec<(&str, &str)> = many.iter().map(|key| (key.as_str(), "v")).collect();
+    let sendings = [
+        tagged(&[("team", "storage"), ("stage", "production")]),
+        tagged(&[("stage", "production"), ("team", "storage")]),
+        // The last one of a key counts.
+        tagged(&[("team", "network"), ("stage", "production"), ("team", "storage")]),
+        tagged(&[("stage", "production"), ("team", "network")]),
+        tagged(&[("stage", "production"), ("team", "")]),
+        tagged(&[("stage", "production")]),
+        tagged(&[]),
+        tagged(&many),
+    ];
+    let mut value = vec![0x08, 1];
+    for bytes in &sendings {
+        value.push(0x22);
+        prost::encoding::encode_varint(bytes.len() as u64, &mut value);
+        value.extend(bytes);
+    }
+    let mut worker = open(&Arc::new(MemoryStore::new()));
+    worker.fold_record(&raw_record(0, value)).expect("folds");
+    let counts = worker.fold().state().counts;
+    assert_eq!((counts.counted, counts.duplicate, counts.conflict, counts.dead_lettered), (1, 2, 5, 0));
+}
+
 #[test]
 fn g02_a_foreign_message_is_one_dead_letter_with_its_own_bytes_and_counts_nothing() {
     let store = Arc::new(MemoryStore::new());

@@ -151,16 +151,29 @@ fn field<'a>(rest: &mut &'a [u8], key: u8) -> Option<&'a [u8]> {
     Some(text)
 }
 
-/// A tag of a short key and a short value, in their order, both plain.
+/// The tags of a pulse that [`split`] could split, in the order of the wire: keys and values.
+pub fn tags(bytes: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let mut rest = bytes;
+    for key in [0x0a, 0x12, 0x1a, 0x22, 0x2a, 0x32, 0x3a, 0x42] {
+        field(&mut rest, key);
+    }
+    std::iter::from_fn(move || tag(field(&mut rest, 0x4a)?))
+}
+
 fn is_plain_tag(entry: &[u8]) -> bool {
-    let [0x0a, key_length, after @ ..] = entry else { return false };
-    let Some((key, value)) = after.split_at_checked(usize::from(*key_length)) else { return false };
-    let value = match value {
-        [] => value,
-        [0x12, length, value @ ..] if usize::from(*length) == value.len() => value,
-        _ => return false,
-    };
-    !key.is_empty() && is_plain(key) && is_plain(value)
+    tag(entry).is_some_and(|(key, value)| !key.is_empty() && is_plain(key) && is_plain(value))
+}
+
+/// A tag of a short key and a short value, in their order.
+#[inline]
+fn tag(entry: &[u8]) -> Option<(&[u8], &[u8])> {
+    let [0x0a, key_length, after @ ..] = entry else { return None };
+    let (key, value) = after.split_at_checked(usize::from(*key_length))?;
+    match value {
+        [] => Some((key, value)),
+        [0x12, length, value @ ..] if usize::from(*length) == value.len() => Some((key, value)),
+        _ => None,
+    }
 }
 
 /// A timestamp of seconds and nanos in their order, each at most once.
@@ -370,6 +383,7 @@ mod tests {
                 prop_assert_eq!(quick.use_unit, raw.use_unit);
                 prop_assert_eq!((quick.id, quick.region, quick.resource_id), (raw.id, raw.region, raw.resource_id));
                 prop_assert_eq!(quick.tags, raw.tags.len());
+                prop_assert!(tags(&bytes).eq(raw.tags.iter().copied()));
             }
         }
     }

@@ -3,7 +3,7 @@
 //! Each pulse is reduced to an item here: its hashes, its amount, the slot of its hour, and the cells of listed runs that
 //! may hold its id. Nothing is decided yet but what the pulse's bytes and the floor decide alone.
 
-use pulso_domain::fingerprint::{IdHash, PayloadHash, untagged_payload_hash};
+use pulso_domain::fingerprint::{IdHash, PayloadHash, tagged_payload_hash, untagged_payload_hash};
 use pulso_domain::partitioner::partition_of;
 use pulso_domain::position::Rank;
 use pulso_domain::pulse::{Pulse, check};
@@ -25,6 +25,9 @@ use super::rows::{SeriesId, SeriesKey, SlotId};
 
 /// Bytes of run cells that are kept for the next look-ups.
 const CELL_CACHE_BYTES_MAX: usize = 64 << 20;
+
+/// Most tags of a pulse that is read the quick way.
+const QUICK_TAGS_MAX: usize = 16;
 
 /// Names a cell of a listed run.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -155,15 +158,19 @@ impl PartitionFold {
     #[inline(always)]
     fn add_known(&mut self, bytes: &[u8]) -> bool {
         let Some(fields) = plain::split(bytes) else { return false };
-        if fields.tags != 0 || !fields.names_are_plain() {
+        if !fields.names_are_plain() {
             return false;
         }
         let texts = [fields.tenant_id, fields.product_sku, fields.use_unit, fields.region];
         let Some((series, hash)) = self.rows.known_series(texts) else { return false };
         let Ok(amount) = Quantity::parse(fields.used_amount) else { return false };
         let Some(id) = self.rows.id_hash(fields.id) else { return false };
-        let (payload, time) =
-            (untagged_payload_hash(hash, amount, fields.resource_id), self.id_times.time(fields.id));
+        let mut payload = untagged_payload_hash(hash, amount, fields.resource_id);
+        if fields.tags != 0 {
+            let Some(tagged) = with_tags(payload, bytes) else { return false };
+            payload = tagged;
+        }
+        let time = self.id_times.time(fields.id);
         let (reason, hour) = self.place(series, fields.occurred_at);
         self.items.push(Item { id, payload, amount, at: fields.occurred_at, hour, time, reason });
         true
@@ -252,6 +259,21 @@ impl PartitionFold {
     pub fn supply_directory(&mut self, tenant_id: &str, directory: Option<v1::Directory>) {
         self.directory.supply(tenant_id, directory);
     }
+}
+
+/// The payload hash with the plain pulse's tags in the order of their keys; `None` when they are many, or a key repeats.
+#[inline(never)]
+fn with_tags(untagged: PayloadHash, bytes: &[u8]) -> Option<PayloadHash> {
+    let mut places: [(&[u8], &[u8]); QUICK_TAGS_MAX] = [(&[], &[]); QUICK_TAGS_MAX];
+    let mut count = 0;
+    for tag in plain::tags(bytes) {
+        *places.get_mut(count)? = tag;
+        count += 1;
+    }
+    let sorted = &mut places[..count];
+    sorted.sort_unstable_by_key(|(key, _)| *key);
+    let repeats = sorted.windows(2).any(|pair| pair[0].0 == pair[1].0);
+    (!repeats).then(|| tagged_payload_hash(untagged, sorted.iter().copied()))
 }
 
 impl Item {
