@@ -27,6 +27,16 @@ impl Instant {
         Some(Self { seconds, nanos: nanos.cast_unsigned() })
     }
 
+    /// The same from parts that are not negative.
+    #[must_use]
+    #[inline(always)]
+    pub const fn since_epoch(seconds: u64, nanos: u64) -> Option<Self> {
+        if seconds > SECONDS_MAX as u64 || nanos > 999_999_999 {
+            return None;
+        }
+        Some(Self { seconds: seconds.cast_signed(), nanos: nanos as u32 })
+    }
+
     /// Whole seconds since the Unix epoch, rounded down.
     #[must_use]
     pub const fn seconds(self) -> i64 {

@@ -207,7 +207,7 @@ fn instant(bytes: &[u8]) -> Option<Instant> {
         | (behind & 0x7f00) << 6
         | (behind & 0x7f_0000) << 5
         | (behind & 0x7f00_0000) << 4;
-    Instant::new(seconds.cast_signed(), i32::try_from(nanos).ok()?)
+    Instant::since_epoch(seconds, nanos)
 }
 
 /// A timestamp of any other shape.
@@ -263,6 +263,13 @@ const HIGHS: u64 = ONES << 7;
 /// Whether all bytes are printable ASCII, from space to tilde: valid UTF-8, and no control character.
 #[inline(always)]
 fn is_plain(text: &[u8]) -> bool {
+    // Nearly every id is a UUID; what has a known length needs no loop.
+    if let Ok(uuid) = <&[u8; 36]>::try_from(text)
+        && let ([first, second], [a, b, c, d]) = uuid.as_chunks()
+    {
+        let rest = bad_bytes(u64::from(u32::from_le_bytes([*a, *b, *c, *d])) | ONES << 37);
+        return (bad_pair(first) | bad_pair(second) | rest) & HIGHS == 0;
+    }
     // Sixteen bytes at a time; the last sixteen overlap what was seen.
     let Some(last) = text.last_chunk() else { return is_plain_short(text) };
     let mut bad = bad_pair(last);

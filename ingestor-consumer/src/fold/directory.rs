@@ -20,6 +20,8 @@ struct Touched {
     /// The number that the record which touched it last gave it.
     number: u32,
     offsets: u128,
+    /// The record that touched it last.
+    latest: u8,
     changed: bool,
 }
 
@@ -74,21 +76,22 @@ impl RangeDirectory {
         }
     }
 
-    /// The record of this rank, as a bit of the range.
+    /// The number of this rank's record within the range.
     #[must_use]
-    pub const fn bit(&self, rank: Rank) -> u128 {
-        1 << (rank.as_u64() - self.start.as_u64())
+    pub const fn record(&self, rank: Rank) -> u8 {
+        (rank.as_u64() - self.start.as_u64()) as u8
     }
 
-    /// Notes that the record of this bit holds a pulse of the hour's row. Gives the hour's number within the record: `next` when this
+    /// Notes that the record of this number holds a pulse of the hour's row. Gives the hour's number within the record: `next` when this
     /// is its first pulse of the record.
-    #[inline]
-    pub fn touch(&mut self, rows: &mut RowTable, slot: SlotId, bit: u128, next: u32) -> u32 {
+    #[inline(always)]
+    pub fn touch(&mut self, rows: &mut RowTable, slot: SlotId, record: u8, next: u32) -> u32 {
         let place = rows.directory_place(slot);
         match self.touched.get_mut(*place as usize) {
             Some(touched) if touched.slot == slot => {
-                if touched.offsets & bit == 0 {
-                    touched.offsets |= bit;
+                if touched.latest != record {
+                    touched.latest = record;
+                    touched.offsets |= 1 << record;
                     touched.changed = true;
                     touched.number = next;
                 }
@@ -96,7 +99,8 @@ impl RangeDirectory {
             }
             _ => {
                 *place = self.touched.len() as u32;
-                self.touched.push(Touched { slot, number: next, offsets: bit, changed: true });
+                let offsets = 1 << record;
+                self.touched.push(Touched { slot, number: next, offsets, latest: record, changed: true });
                 next
             }
         }

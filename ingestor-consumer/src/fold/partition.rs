@@ -280,7 +280,7 @@ impl PartitionFold {
 
     fn apply_pulses(&mut self, record: &LogRecord) {
         let rank = self.state.rank();
-        let bit = self.directory.bit(rank);
+        let number = self.directory.record(rank);
         let (mut counted, mut all_are_new) = (0, true);
         let mut not_counted = Vec::new();
         let mut candidate = 0;
@@ -300,7 +300,7 @@ impl PartitionFold {
             };
             if fate == Fate::Counted {
                 counted += 1;
-                self.count(item, position, bit);
+                self.count(item, position, number);
             } else {
                 self.state.counts.add(fate);
                 not_counted.push((index, fate));
@@ -334,9 +334,9 @@ impl PartitionFold {
 
     /// Adds a pulse to what its record adds to its hour: the rows are touched once a record, not once a pulse.
     #[inline]
-    fn count(&mut self, item: &Item, position: Position, bit: u128) {
+    fn count(&mut self, item: &Item, position: Position, record: u8) {
         let next = self.hours.len() as u32;
-        let number = self.directory.touch(&mut self.rows, item.hour, bit, next);
+        let number = self.directory.touch(&mut self.rows, item.hour, record, next);
         match self.hours.get_mut(number as usize) {
             Some((_, pulses)) => pulses.add(item.amount, item.at, position),
             None => self.hours.push((item.hour, UsageRow::first(item.amount, item.at, position))),
