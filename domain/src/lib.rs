@@ -4,6 +4,8 @@
 //! exactness: sums cannot overflow, times cannot be confused with one another, and a rejected pulse always has a
 //! [`Reason`](reason::Reason).
 
+#![deny(clippy::float_arithmetic)]
+
 pub mod fate;
 pub mod fingerprint;
 pub mod hasher;
