@@ -37,8 +37,11 @@ build-image: ## Build the container image pulso:local (Docker)
 compose: ## Start Kafka, ScyllaDB, Kafka UI and every role in containers, until Ctrl-C (Docker)
 	scripts/docker compose -f deploy/compose.yaml up --build
 
+# Some tests fill a small disk of their own, which only root may mount: others become root of a name space of their own.
+AS_ROOT := $(if $(filter 0,$(shell id -u)),,unshare --user --map-root-user --mount)
+
 test: ## Run all tests, with the simulator's seeds (SEEDS=200000)
-	$(CARGO) test --locked --workspace
+	$(AS_ROOT) $(CARGO) test --locked --workspace
 	$(MAKE) simulate
 
 test-cluster: ## Start real servers on loopback and run the tests that need them (Java 17, Maven)

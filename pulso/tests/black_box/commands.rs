@@ -146,7 +146,7 @@ fn doctor_finds_nothing_on_a_free_machine_and_a_held_folder_with_its_mend() {
 }
 
 #[test]
-fn a_second_signal_forces_the_end_and_a_clean_stop_needs_none() {
+fn one_signal_is_enough_for_a_clean_stop() {
     let folder = folder();
     let mut server = Server::start(&folder.path().join("data"));
     server.terminate();

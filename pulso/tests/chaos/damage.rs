@@ -13,7 +13,7 @@ use crate::record::Record;
 use crate::senders::{Senders, Shared, settled};
 use crate::server::{ALONE, Server, audit};
 
-/// Flips tried; every byte of the log and of the store is flipped in turn by their own tests.
+/// Flips tried. The tests of log and store flip a sample of all bytes in turn, and every byte with `PULSO_FLIP_STEP=1`.
 const FLIPS: usize = 60;
 
 /// A small folder that was left in order, and what is in it.

@@ -24,7 +24,7 @@ impl SmallDisk {
             .arg(folder.path())
             .status()
             .expect("mount can be run");
-        assert!(mounted.success(), "this test needs to mount a small tmpfs: run it as root");
+        assert!(mounted.success(), "this test mounts a small tmpfs: run it by `make test`, or as root");
         Self { folder }
     }
 

@@ -25,7 +25,8 @@ const OVERLOAD: Duration = Duration::from_secs(8);
 async fn g11_overload_is_refused_and_memory_stays_under_its_ceiling() {
     let _alone = ALONE.lock().await;
     let folder = TempDir::new().expect("a folder");
-    let server = Server::start(folder.path(), &["--in-flight-bytes-max", "2MiB"]);
+    let server =
+        Server::start(folder.path(), &["--in-flight-bytes-max", "2MiB", "--message-bytes-max", "1MiB"]);
     let shared = Arc::new(Shared::default());
     let refused = Arc::new(AtomicU64::new(0));
     let since = Instant::now();

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use super::*;
 
-/// A small file system in memory. It is mounted, so this needs root; without it the test fails.
+/// A small file system in memory. It is mounted, so this needs root, or a name space whose root it is; without it the test fails.
 struct SmallDisk {
     folder: tempfile::TempDir,
 }
@@ -18,7 +18,7 @@ impl SmallDisk {
             .arg(folder.path())
             .status()
             .unwrap();
-        assert!(mount.success(), "a small file system can be mounted (this test runs as root)");
+        assert!(mount.success(), "this test mounts a small tmpfs: run it by `make test`, or as root");
         Self { folder }
     }
 
