@@ -29,7 +29,7 @@ pub struct IngestListener {
 /// The REST listener.
 #[derive(Args, Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct ApiListener {
-    /// Address of the REST API and the dashboard; port 0 takes a free one
+    /// Address of the REST API and its start page; port 0 takes a free one
     #[arg(long, env = "PULSO_API_ADDR", value_name = "IP:PORT", default_value = "127.0.0.1:7080")]
     pub api_addr: SocketAddr,
 }

@@ -72,6 +72,11 @@ fn filter(from_environment: &str, level: &str) -> Result<EnvFilter, TelemetryErr
     if level.trim().is_empty() {
         return Err(refused("it is empty".to_owned()));
     }
+    // Alone, a word names a level; the filter would take any other for the name of a target, and show nothing.
+    let is_word = level.trim().chars().all(char::is_alphanumeric);
+    if is_word && level.trim().parse::<tracing::level_filters::LevelFilter>().is_err() {
+        return Err(refused("it is none of error, warn, info, debug, trace and off".to_owned()));
+    }
     let quiet = QUIET.iter().filter(|target| !level.contains(target.split('=').next().unwrap_or(target)));
     let directives: Vec<&str> = quiet.copied().chain([level]).collect();
     EnvFilter::try_new(directives.join(",")).map_err(|error| refused(error.to_string()))

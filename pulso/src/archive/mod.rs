@@ -25,6 +25,9 @@ const RECORDS_PER_STEP: u64 = 256;
 
 /// What to do with the archive.
 #[derive(clap::Subcommand, Debug)]
+#[command(
+    after_help = "Examples:\n  pulso archive export --from 2026-01-01T00:00:00Z --to 2026-02-01T00:00:00Z > january.ndjson"
+)]
 pub enum ArchiveCommand {
     /// Writes pulses to stdout, one JSON object a line, as `pulso send` takes them.
     Export(ExportArgs),

@@ -154,12 +154,9 @@ mod tests {
         let mut left = vec![Cli::command()];
         while let Some(command) = left.pop() {
             let name = command.get_name().to_owned();
-            if command.has_subcommands() {
-                left.extend(command.get_subcommands().cloned());
-            } else {
-                let help = command.clone().render_long_help().to_string();
-                assert!(help.contains("Example"), "{name} has no example in its help");
-            }
+            left.extend(command.get_subcommands().cloned());
+            let help = command.clone().render_long_help().to_string();
+            assert!(help.contains("Example"), "{name} has no example in its help");
         }
     }
 

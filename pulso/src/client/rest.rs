@@ -196,13 +196,14 @@ fn problem(status: StatusCode, bytes: &[u8]) -> Failure {
     let details: Value = serde_json::from_slice(bytes).unwrap_or_default();
     let text = |name: &str| details.get(name).and_then(Value::as_str);
     let code = text("code").map_or_else(|| status.as_u16().to_string(), str::to_owned);
-    let mut sentence = match text("detail").or_else(|| text("title")) {
-        Some(detail) => format!("{code}: {detail}"),
-        None => format!("{code}: {}", status.canonical_reason().unwrap_or("the server refused")),
-    };
+    let what = text("detail").or_else(|| text("title")).or_else(|| status.canonical_reason());
+    let field = text("field").map_or_else(String::new, |field| format!("{field}: "));
+    let mut sentence = format!("{code}: {field}{}", what.unwrap_or("the server refused"));
     for error in entries(&details, "errors") {
         let part = |name: &str| error.get(name).and_then(Value::as_str).unwrap_or_default();
-        sentence.push_str(&format!("\n  {}: {}", part("pointer"), part("detail")));
+        let line = error.get("line").and_then(Value::as_u64);
+        let line = line.map_or_else(String::new, |line| format!(" (line {line})"));
+        sentence.push_str(&format!("\n  {}{line}: {}", part("pointer"), part("detail")));
     }
     let exit = match status.as_u16() {
         404 => Exit::NotFound,
@@ -227,10 +228,19 @@ mod tests {
 
     #[test]
     fn problem_details_become_a_sentence_with_its_code_and_places() {
-        let body = br#"{"code":"INVALID_CATALOG","detail":"the catalog is wrong","errors":[{"pointer":"/skus/0","detail":"no unit"}]}"#;
+        let body = br#"{"code":"INVALID_CATALOG","detail":"the catalog is wrong",
+            "errors":[{"pointer":"/skus/0","line":7,"detail":"no unit"},{"pointer":"/skus/1","detail":"no unit"}]}"#;
         let failure = problem(StatusCode::UNPROCESSABLE_ENTITY, body);
         assert_eq!(failure.exit, Exit::Usage);
-        assert_eq!(failure.sentence, "INVALID_CATALOG: the catalog is wrong\n  /skus/0: no unit");
+        assert_eq!(
+            failure.sentence,
+            "INVALID_CATALOG: the catalog is wrong\n  /skus/0 (line 7): no unit\n  /skus/1: no unit"
+        );
+        let body = br#"{"code":"INVALID_PARAMETER","field":"from","detail":"write RFC 3339"}"#;
+        assert_eq!(
+            problem(StatusCode::BAD_REQUEST, body).sentence,
+            "INVALID_PARAMETER: from: write RFC 3339"
+        );
         assert_eq!(problem(StatusCode::NOT_FOUND, b"{}").exit, Exit::NotFound);
         let later = problem(StatusCode::SERVICE_UNAVAILABLE, b"not json");
         assert!(later.exit == Exit::Unavailable && later.is_retryable());

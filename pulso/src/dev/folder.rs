@@ -43,6 +43,12 @@ impl DataFolder {
     /// # Errors
     /// When it is in use, damaged, of a newer version, or cannot be read or written.
     pub fn open(data_dir: &Path, partitions: u32) -> Result<Self, Failure> {
+        std::fs::create_dir_all(data_dir).map_err(|error| {
+            let place = data_dir.display();
+            Failure::usage(format!(
+                "cannot make the data folder {place}: {error}; name another with --data-dir"
+            ))
+        })?;
         let config = EmbeddedLogConfig::new(log_folder(data_dir), partitions, Clock::System);
         let (log, report) = EmbeddedLog::open(config).map_err(|error| log_failure(&error))?;
         Self::with_log(data_dir, log, report)

@@ -77,6 +77,7 @@ impl ServerArgs {
             only_loopback("--events-addr", address)?;
         }
         only_loopback("--admin-addr", self.process.admin_addr)?;
+        self.taking.validate()?;
         self.sources.brokers().map(drop)
     }
 }

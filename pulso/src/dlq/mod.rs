@@ -16,6 +16,9 @@ use crate::log_admin::actor_name;
 
 /// What to do with dead letters.
 #[derive(Subcommand, Debug)]
+#[command(
+    after_help = "Examples:\n  pulso dlq list --state open\n  pulso dlq show 1:3:1024:17\n  pulso dlq replay 1:3:1024:17"
+)]
 pub enum DlqCommand {
     /// Lists dead letters.
     List(ListArgs),

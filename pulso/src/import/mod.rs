@@ -26,6 +26,7 @@ use crate::import::transfer::{Imported, Server};
 
 /// What can be imported.
 #[derive(clap::Subcommand, Debug)]
+#[command(after_help = "Examples:\n  pulso import focus bill.csv --month 2026-01")]
 pub enum ImportCommand {
     /// A FOCUS cost and usage file (CSV, 1.0 and later).
     Focus(FocusArgs),

@@ -22,6 +22,7 @@ use crate::dev::folder::DataFolder;
 
 /// What to do with the log.
 #[derive(clap::Subcommand, Debug)]
+#[command(after_help = "Examples:\n  pulso log status\n  pulso log rewind --partition 0 --to 0")]
 pub enum LogCommand {
     /// Shows where each partition begins and ends, how far it is folded, and what is wrong with it.
     Status(StatusArgs),

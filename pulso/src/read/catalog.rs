@@ -12,6 +12,7 @@ use crate::client::rest::{Body, Query, Rest, entries};
 
 /// What to do with the catalog.
 #[derive(clap::Subcommand, Debug)]
+#[command(after_help = "Examples:\n  pulso catalog plan catalog.yaml\n  pulso catalog apply catalog.yaml")]
 pub enum CatalogCommand {
     /// Validates a document and shows what it would change.
     #[command(

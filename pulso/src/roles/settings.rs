@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::cli::exit::Failure;
 use pulso_ingestor_api::settings::IngestSettings;
 use pulso_ingestor_consumer::pipeline::ConsumerConfig;
 use pulso_platform::service::settings::{duration_text, parse_duration, parse_size};
@@ -49,12 +50,30 @@ pub struct ConsumerFlags {
     /// Threads that fold; partitions are spread over them
     #[arg(long, env = "PULSO_WORKERS", value_name = "NUMBER", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=256))]
     pub workers: u32,
+    /// Most usage rows held in memory, over all partitions (about 160 bytes each); colder ones are read again when needed
+    #[arg(long, env = "PULSO_ROWS_MAX", value_name = "NUMBER", default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1000..))]
+    pub rows_max: u32,
     /// Undecodable records among the last 1000 of a partition before it halts; 0 for no limit
     #[arg(long, env = "PULSO_UNDECODABLE_MAX", value_name = "NUMBER", default_value_t = 100, value_parser = clap::value_parser!(u32).range(..=1000))]
     pub undecodable_max: u32,
 }
 
 impl IngestFlags {
+    /// Checks what no single flag can know.
+    ///
+    /// # Errors
+    /// When what may be in flight does not hold a message: such a message would be refused for ever.
+    pub fn validate(&self) -> Result<(), Failure> {
+        let least = self.message_bytes_max.saturating_mul(2);
+        if self.in_flight_bytes_max >= least {
+            return Ok(());
+        }
+        Err(Failure::usage(format!(
+            "--in-flight-bytes-max {} is too little for messages of {} bytes; give it at least {least}, or lower --message-bytes-max",
+            self.in_flight_bytes_max, self.message_bytes_max
+        )))
+    }
+
     /// The settings of the front door. `grace` is the whole of a stop.
     #[must_use]
     pub fn settings(&self, grace: Duration) -> IngestSettings {
@@ -90,6 +109,7 @@ impl ConsumerFlags {
         ConsumerConfig {
             workers: self.workers as usize,
             flush_every: self.flush_every,
+            rows_max: self.rows_max as usize,
             undecodable_max: self.undecodable_max as usize,
             ..ConsumerConfig::default()
         }

@@ -20,7 +20,7 @@ pub enum RoleCommand {
     Consumer(Anything),
     /// Rates usage into charges.
     Pricing(Anything),
-    /// Serves the REST API and the dashboard.
+    /// Serves the REST API and its start page.
     Query(Anything),
 }
 

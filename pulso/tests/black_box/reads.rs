@@ -112,7 +112,9 @@ fn a_catalog_that_is_wrong_is_refused_whole_with_the_place() {
     let wrong = CATALOG.replace("\"0.5\"", "0.5").replace("currency: BRL", "currency: XXL");
     let refused = server.client_with_input(&["catalog", "apply", "-"], &wrong).expect_code(2);
     assert!(
-        refused.stderr.contains("INVALID_CATALOG") && refused.stderr.contains("/rate_cards/0"),
+        refused.stderr.contains("INVALID_CATALOG")
+            && refused.stderr.contains("/rate_cards/0")
+            && refused.stderr.contains(" (line "),
         "{refused:?}"
     );
     let held = server.client(&["catalog", "get"]).expect_code(0).json();

@@ -62,6 +62,7 @@ async fn a_bad_document_is_refused_whole_and_every_place_is_named() {
         for error in rows(&problem, "errors") {
             assert!(error["pointer"].as_str().is_some_and(|pointer| pointer.starts_with('/')), "{error}");
             assert!(error["detail"].as_str().is_some_and(|detail| !detail.is_empty()), "{error}");
+            assert!(error["line"].as_u64().is_some_and(|line| line > 0), "{error}");
         }
         for (content_type, body, status, code) in [
             ("application/json", "{", 400, "INVALID_BODY"),

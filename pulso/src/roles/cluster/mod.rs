@@ -35,7 +35,7 @@ pub enum RoleCommand {
     Consumer(consumer::ConsumerArgs),
     /// Rates usage into charges.
     Pricing(pricing::PricingArgs),
-    /// Serves the REST API and the dashboard.
+    /// Serves the REST API and its start page.
     Query(query::QueryArgs),
 }
 

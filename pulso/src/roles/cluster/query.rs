@@ -1,4 +1,4 @@
-//! `pulso query`: serves the REST API and the dashboard from what the others wrote.
+//! `pulso query`: serves the REST API and its start page from what the others wrote.
 
 use std::sync::Arc;
 use std::time::Duration;
