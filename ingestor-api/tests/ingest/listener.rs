@@ -15,7 +15,7 @@ use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 use tonic_reflection::pb::{v1, v1alpha};
 
 use crate::fixture::log::Does;
-use crate::fixture::{PATIENCE, Server, is_accepted, pulses, request};
+use crate::fixture::{PATIENCE, Server, is_accepted, pulses, raw, request};
 
 const INGEST: &str = "pulso.v1.IngestService";
 
@@ -152,4 +152,25 @@ async fn a_header_list_over_16_kib_is_refused() {
     request.metadata_mut().insert("x-large", "v".repeat(20 << 10).parse().unwrap());
     assert!(server.client().await.send_pulses(request).await.is_err());
     server.send(pulses(1)).await.expect("others are served");
+}
+
+#[tokio::test]
+async fn g11_a_call_whose_message_never_ends_is_given_up_in_time() {
+    let receive_timeout = Duration::from_millis(50);
+    let server = Server::with(IngestSettings { receive_timeout, ..IngestSettings::default() }).await;
+    let given_up = raw::send_without_end(server.channel().await, b"\x0a\x00").await.unwrap_err();
+    assert_eq!(given_up.code(), Code::DeadlineExceeded, "{given_up}");
+    assert!(server.send(pulses(5)).await.unwrap().iter().all(is_accepted));
+}
+
+#[tokio::test]
+async fn g11_who_connects_when_all_places_are_taken_waits_for_one() {
+    let server = Server::with(IngestSettings { connections_max: 1, ..IngestSettings::default() }).await;
+    let mut first = server.client().await;
+    first.send_pulses(request(pulses(5))).await.unwrap();
+    let waits = tokio::time::timeout(Duration::from_millis(200), server.send(pulses(5))).await;
+    assert!(waits.is_err(), "{waits:?}");
+    drop(first);
+    let served = tokio::time::timeout(PATIENCE, server.send(pulses(5))).await.unwrap();
+    assert!(served.unwrap().iter().all(is_accepted));
 }
