@@ -16,7 +16,7 @@ use tonic::server::NamedService;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
-use crate::connection;
+use crate::connection::{self, Places};
 use crate::driver::Transport;
 use crate::ingest::{Ingest, IngestDeps};
 use crate::routes::Routes;
@@ -61,7 +61,8 @@ pub async fn serve(
 ) -> Result<(), ServeError> {
     let doors = doors.into();
     let log = Arc::clone(&deps.log);
-    let (connections_max, drain_max) = (settings.connections_max, settings.drain_max);
+    let drain_max = settings.drain_max;
+    let places = Places::new(settings.connections_max, settings.connections_per_address_max);
     let (ingest, mut tasks) = Ingest::start(settings, deps);
     let draining = CancellationToken::new();
     let service = IngestService { ingest: Arc::clone(&ingest), draining: draining.clone() };
@@ -77,7 +78,7 @@ pub async fn serve(
         ],
     );
     let how = (Transport::new(ingest.settings()), Arc::new(routes));
-    let server = connection::serve(doors.grpc, connections_max, how, draining.clone());
+    let server = connection::serve(doors.grpc, places, how, draining.clone());
     let stop_others = shutdown.child_token();
     let mut others = open_others((doors.events, doors.sources, doors.health), &ingest, &stop_others);
 

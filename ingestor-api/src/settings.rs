@@ -34,6 +34,8 @@ pub struct IngestSettings {
     pub connection_age_max: Duration,
     /// Most connections held at a time; the next wait in the kernel's queue.
     pub connections_max: usize,
+    /// Most connections of one address, so that none takes all places; more is closed at once.
+    pub connections_per_address_max: usize,
     /// Most calls at a time on one connection.
     pub connection_calls_max: u32,
     /// How long a stop waits for what is in flight.
@@ -54,6 +56,7 @@ impl Default for IngestSettings {
             stream_idle_max: Duration::from_secs(600),
             connection_age_max: Duration::from_secs(30 * 60),
             connections_max: 1024,
+            connections_per_address_max: 512,
             connection_calls_max: 256,
             drain_max: Duration::from_secs(20),
         }

@@ -174,3 +174,23 @@ async fn g11_who_connects_when_all_places_are_taken_waits_for_one() {
     let served = tokio::time::timeout(PATIENCE, server.send(pulses(5))).await.unwrap();
     assert!(served.unwrap().iter().all(is_accepted));
 }
+
+#[tokio::test]
+async fn g11_an_address_that_has_all_its_connections_gets_no_other() {
+    let settings = IngestSettings { connections_per_address_max: 1, ..IngestSettings::default() };
+    let server = Server::with(settings).await;
+    let mut first = server.client().await;
+    first.send_pulses(request(pulses(5))).await.unwrap();
+    let mut other = tokio::net::TcpStream::connect(server.address).await.unwrap();
+    let mut nothing = Vec::new();
+    let closed = tokio::io::AsyncReadExt::read_to_end(&mut other, &mut nothing);
+    assert_eq!(tokio::time::timeout(PATIENCE, closed).await.unwrap().unwrap_or(0), 0);
+    first.send_pulses(request(pulses(5))).await.unwrap();
+    drop(first);
+    let mut tries = 0;
+    while !server.try_send(pulses(5)).await.is_ok_and(|results| results.iter().all(is_accepted)) {
+        tries += 1;
+        assert!(tries < 100, "the place is not given back");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
