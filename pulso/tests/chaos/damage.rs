@@ -102,8 +102,12 @@ async fn try_folder(folder: &Path, record: &Record) -> Ending {
     Ending::Harmless
 }
 
+/// What is said must name a place: a file or folder of the data, a partition, or both logs.
 fn assert_told(said: &str, what: &str) {
     assert!(said.len() > 20 && !said.contains("panicked"), "{what}: {said:?}");
+    let names_a_place =
+        ["/log", "/store", "partition", "it was made from log"].iter().any(|place| said.contains(place));
+    assert!(names_a_place, "{what}: no place is named in {said:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
