@@ -15,6 +15,10 @@ use crate::log::LogError;
 /// How long one question to the brokers may take: a leader election is over by then, or it is a real outage.
 pub(super) const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How often a client whose topic nobody watches asks for it: once it was told that there is none, as by a broker that starts,
+/// it believes that until it asks again, by default for five minutes.
+pub(super) const ASK_ANEW_EVERY_MS: &str = "3000";
+
 /// Remembers what the brokers last complained about, since the error of a call mostly says no more than "timed out".
 #[derive(Clone, Default, Debug)]
 pub(super) struct Complaints(Arc<Mutex<Option<Complaint>>>);

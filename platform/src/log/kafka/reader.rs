@@ -13,7 +13,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Message as _, TopicPartitionList};
 
 use super::client::{ASK_TIMEOUT, Talk};
-use super::source::Source;
+use super::source::{Source, is_unknown};
 use crate::log::{LogError, LogReader, LogRecord};
 
 /// One poll hands out about this much, so that the caller can count on its memory.
@@ -39,8 +39,8 @@ pub(super) struct KafkaReader {
 /// What may be wrong with a partition.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Doubt {
-    /// The wanted offset is not held: it was cut off, below or above. The client reads no more of it until it is assigned
-    /// anew.
+    /// The wanted offset is not held: it was cut off, below or above; or the topic is not known. The client reads no more of it
+    /// until it is assigned anew.
     Range,
     /// The wanted record is damaged. The client goes on behind it.
     Damage,
@@ -123,15 +123,9 @@ impl KafkaReader {
                 self.doubt = Some(Doubt::Range);
             }
             Some(RDKafkaErrorCode::BadMessage) => self.doubt = Some(Doubt::Damage),
-            Some(
-                RDKafkaErrorCode::UnknownPartition
-                | RDKafkaErrorCode::UnknownTopic
-                | RDKafkaErrorCode::UnknownTopicOrPartition,
-            ) => {
-                let fault = self.source.not_now(error);
-                self.next.clear();
-                self.faults.push_back(fault);
-            }
+            // Said by a broker that starts, or of a topic that was deleted: which of the two, a look will tell. The client
+            // may read no more of it until it is assigned anew.
+            Some(_) if is_unknown(error) => self.doubt = Some(Doubt::Range),
             // Everything else is tried again by the client.
             _ => tracing::debug!(%error, "the log could not be read for a moment"),
         }

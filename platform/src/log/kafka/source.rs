@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -13,7 +13,7 @@ use rdkafka::message::BorrowedMessage;
 use rdkafka::producer::Producer as _;
 use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
 
-use super::client::{ASK_TIMEOUT, Talk};
+use super::client::{ASK_ANEW_EVERY_MS, ASK_TIMEOUT, Talk};
 use super::producer::{Producer, nanos};
 use crate::log::digest::value_digest;
 use crate::log::{LogError, LogLayout, LogRecord, Watermarks};
@@ -22,6 +22,10 @@ use crate::log::{LogError, LogLayout, LogRecord, Watermarks};
 const READER_GROUP: &str = "pulso-reader";
 /// Most bytes that a reader holds ahead of whoever polls it; beyond that it asks the brokers for no more.
 const READ_AHEAD_KIB: &str = "32768";
+
+/// How long brokers may say that they do not know the topic before it counts as deleted: one that starts, or that lost sight of
+/// its controller, says so of every topic for a while.
+const UNKNOWN_MAX: Duration = Duration::from_secs(60);
 
 /// The topic of one generation.
 pub(super) struct Source {
@@ -32,6 +36,8 @@ pub(super) struct Source {
     pub(super) producer: Arc<Producer>,
     /// Partitions that are not the ones that were opened, and why: nothing is appended to them or read from them.
     changed: Mutex<BTreeMap<u32, String>>,
+    /// Since when the brokers have said that they do not know the topic, without a word to the contrary.
+    unknown_since: Mutex<Option<Instant>>,
 }
 
 impl Source {
@@ -42,7 +48,8 @@ impl Source {
         producer: Arc<Producer>,
     ) -> Self {
         tune(&mut config);
-        Self { topic, layout, config, producer, changed: Mutex::default() }
+        let (changed, unknown_since) = (Mutex::default(), Mutex::default());
+        Self { topic, layout, config, producer, changed, unknown_since }
     }
 
     /// Whether the generation has the partition.
@@ -61,6 +68,7 @@ impl Source {
         let client = self.producer.client();
         let found = client.client().fetch_watermarks(&self.topic, partition.cast_signed(), wait);
         let (start, end) = found.map_err(|error| self.not_now(&error))?;
+        self.note_known();
         Ok(Watermarks { start_offset: start.cast_unsigned(), end_offset: end.cast_unsigned() })
     }
 
@@ -156,21 +164,38 @@ impl Source {
         LogError::Damaged { place, partition: Some(partition), detail }
     }
 
-    /// A call that failed and may succeed later; a topic that is gone is damage.
+    /// Notes that the brokers know the topic.
+    pub(super) fn note_known(&self) {
+        *self.unknown_since.lock() = None;
+    }
+
+    /// A call that failed and may succeed later; a topic that stays unknown is damage.
     pub(super) fn not_now(&self, error: &KafkaError) -> LogError {
-        match error.rdkafka_error_code() {
-            Some(
-                RDKafkaErrorCode::UnknownPartition
-                | RDKafkaErrorCode::UnknownTopic
-                | RDKafkaErrorCode::UnknownTopicOrPartition,
-            ) => LogError::Damaged {
-                place: format!("topic {}", self.topic),
-                partition: None,
-                detail: "the brokers do not know it; it was deleted".to_owned(),
-            },
-            _ => LogError::Unavailable(error.to_string()),
+        if !is_unknown(error) {
+            return LogError::Unavailable(error.to_string());
+        }
+        let since = *self.unknown_since.lock().get_or_insert_with(Instant::now);
+        if since.elapsed() < UNKNOWN_MAX {
+            return LogError::Unavailable(format!("the brokers do not know topic {} now", self.topic));
+        }
+        LogError::Damaged {
+            place: format!("topic {}", self.topic),
+            partition: None,
+            detail: "the brokers do not know it; it was deleted".to_owned(),
         }
     }
+}
+
+/// Whether the brokers say that there is no such topic or partition.
+pub(super) fn is_unknown(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::UnknownPartition
+                | RDKafkaErrorCode::UnknownTopic
+                | RDKafkaErrorCode::UnknownTopicOrPartition
+        )
+    )
 }
 
 fn tune(config: &mut ClientConfig) {
@@ -183,6 +208,7 @@ fn tune(config: &mut ClientConfig) {
         .set("check.crcs", "true")
         // Foreign producers may use transactions. Waiting for them would hold up all behind, and their pulses have ids.
         .set("isolation.level", "read_uncommitted")
+        .set("topic.metadata.refresh.interval.ms", ASK_ANEW_EVERY_MS)
         .set("fetch.wait.max.ms", "50")
         .set("fetch.queue.backoff.ms", "10")
         .set("queued.max.messages.kbytes", READ_AHEAD_KIB);

@@ -1,8 +1,9 @@
 //! The topic of usage records, `usage-aggregates`: what consumers write for pricing, keyed by tenant, and pricing's share of
 //! it as a member of a group.
 //!
-//! It carries copies of what stands in the store, named by key and rank. So it needs no order beyond a partition's, a message
-//! twice is one, and where a reader begins is a matter of work spared, not of right or wrong.
+//! It carries copies of what stands in the store, named by key and rank. So a message twice is one, only the marker must come
+//! behind its records, and where a reader begins is a matter of work spared, not of right or wrong. The producer needs no
+//! idempotence for that, and one with it could end for good at a fault of its numbering.
 
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use rdkafka::{Message as _, Offset, TopicPartitionList};
 
 use super::HANDOFF_TOPIC;
 use super::brokers::Brokers;
-use super::client::Talk;
+use super::client::{ASK_ANEW_EVERY_MS, Talk};
 use super::settings::KafkaSettings;
 use crate::log::LogError;
 
@@ -56,9 +57,9 @@ impl UsageProducer {
         let partitions = found(&brokers)?;
         let mut config = brokers.config;
         config
-            .set("enable.idempotence", "true")
             .set("acks", "all")
             .set("compression.type", "lz4")
+            .set("topic.metadata.refresh.interval.ms", ASK_ANEW_EVERY_MS)
             // A flush writes many small messages at once.
             .set("linger.ms", "2")
             .set("message.timeout.ms", DELIVERY_TIMEOUT.as_millis().to_string());

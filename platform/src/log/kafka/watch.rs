@@ -120,6 +120,9 @@ impl Watcher {
             }
         };
         self.health.set(found.as_deref());
+        if found.is_some() {
+            self.source.note_known();
+        }
         found.is_some()
     }
 
