@@ -95,19 +95,27 @@ pub struct ConsumerDeps {
 
 /// Folds until `shutdown`: reads no more, flushes what was folded, leaves the group, and returns. Blocks; give it its own
 /// thread.
+///
+/// # Panics
+/// When any of its threads does: a fold that has died must not look like one that has nothing to do.
 pub fn run(config: &ConsumerConfig, deps: &ConsumerDeps, shutdown: &CancellationToken) {
     let Some(mut membership) = join(config, deps, shutdown) else { return };
     let owned = Owned::default();
     let workers = config.workers.clamp(1, deps.log.layout().partitions as usize);
+    // The end of one, however it comes, ends all.
+    let end = &shutdown.child_token();
     thread::scope(|scope| {
         let (routes, ends) = Routes::new(workers);
         for (number, work) in ends.into_iter().enumerate() {
             let fold_loop = FoldLoop::new(number, (config, deps), &owned);
-            scope.spawn(move || fold_loop.run(&work, shutdown));
+            scope.spawn(move || {
+                let _ends_all = end.clone().drop_guard();
+                fold_loop.run(&work, end);
+            });
         }
-        scope.spawn(|| tending::run(&deps.log, &*deps.store, &owned, shutdown));
+        scope.spawn(|| tending::run(&deps.log, &*deps.store, &owned, end));
         // Its end closes the routes, which ends the workers, each after its last flush.
-        Reading::new((config, deps), &owned, &mut *membership, routes).run(shutdown);
+        Reading::new((config, deps), &owned, &mut *membership, routes).run(end);
     });
 }
 

@@ -278,6 +278,30 @@ fn the_progress_waits_for_the_hand_off_and_then_all_of_it_was_handed_over() {
     assert_eq!((newest.quantity.as_str(), newest.count), ("2.5", 2), "records are absolute");
 }
 
+/// A hand-off with a fault of its own.
+struct Broken;
+
+impl Handoff for Broken {
+    fn deliver(&self, _: &Handover) -> Result<(), Stop> {
+        panic!("a broken invariant")
+    }
+}
+
+#[test]
+fn a_worker_that_dies_ends_the_consumer_although_nothing_more_comes() {
+    let mut world = World::new();
+    world.handoff = Some(Arc::new(Broken));
+    world.start();
+    world.append("acme", vec![pulse("acme", 1, "1.5")]);
+    let running = world.running.take().expect("it runs");
+    let since = Instant::now();
+    while !running.thread.is_finished() {
+        assert!(since.elapsed() < SOON, "it looks as if there were nothing to do");
+        thread::sleep(Duration::from_millis(5));
+    }
+    running.thread.join().expect_err("it ends as what it is");
+}
+
 #[test]
 fn g04_a_rewind_changes_no_total() {
     let mut world = World::new();
