@@ -14,6 +14,8 @@ pub mod fold;
 mod fold_loop;
 pub mod halts;
 pub mod handoff;
+#[cfg(feature = "kafka")]
+pub mod letter_topic;
 pub mod lookup;
 pub mod metrics;
 mod opening;

@@ -12,6 +12,8 @@ pub const HEADERS_BYTES_MAX: usize = 64 * 1024;
 /// One message of the topic.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LetterMessage {
+    /// The partition of the log that it came from.
+    pub partition: u32,
     /// The letter's id, `generation:partition:offset:index`; a whole record has no index.
     pub key: String,
     /// The original bytes, never changed.
@@ -43,7 +45,7 @@ impl LetterMessage {
             // As much of it as a tenant id may have, twice over: a bad one can be as long as a record.
             headers.push(("tenant_id", letter.tenant_id.chars().take(128).collect()));
         }
-        Self { key: id(letter), value: letter.original.clone(), headers }
+        Self { partition: letter.origin_partition, key: id(letter), value: letter.original.clone(), headers }
     }
 }
 
@@ -77,7 +79,8 @@ mod tests {
     #[test]
     fn a_message_has_the_original_bytes_and_says_the_rest_in_headers() {
         let message = LetterMessage::of(&letter());
-        assert_eq!((message.key.as_str(), &message.value[..]), ("1:3:1024:17", &b"\x0a\x01a"[..]));
+        assert_eq!((message.key.as_str(), message.partition), ("1:3:1024:17", 3));
+        assert_eq!(&message.value[..], b"\x0a\x01a");
         let expected = [
             ("reason", "ID_CONFLICT"),
             ("detail", "the id was counted at 1:5:0 with another payload"),

@@ -12,6 +12,7 @@ mod client;
 #[cfg(feature = "cluster-tests")]
 mod cluster_tests;
 mod directory;
+pub mod letters;
 mod membership;
 mod producer;
 mod reader;
@@ -29,7 +30,8 @@ use tokio::sync::oneshot;
 
 pub use self::settings::{KafkaMechanism, KafkaSecurity, KafkaSettings};
 pub use self::topics::{
-    DEAD_LETTER_BYTES_MORE, HANDOFF_TOPIC, InitReport, TopicPlan, check, dead_letter_topic, init,
+    DEAD_LETTER_BYTES_MORE, HANDOFF_TOPIC, InitReport, TopicPlan, check, check_beside, dead_letter_topic,
+    init,
 };
 
 use self::brokers::Brokers;

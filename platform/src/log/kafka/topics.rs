@@ -157,13 +157,31 @@ fn check_topics(brokers: &Brokers, plan: &TopicPlan) -> Result<(), LogError> {
     let log = brokers.topic_settings(&plan.topic)?;
     log.check_log()?;
     check_horizon(&log, plan)?;
-    let letters = dead_letter_topic(&plan.topic);
-    has_partitions(brokers, &letters, 1)?;
-    let least = log.number("max.message.bytes") + DEAD_LETTER_BYTES_MORE as i64;
-    let letters = brokers.topic_settings(&letters)?;
-    let bytes = letters.number("max.message.bytes");
-    letters.must("max.message.bytes", bytes >= least, &least.to_string())?;
+    check_letters(brokers, &plan.topic)?;
     has_partitions(brokers, &plan.handoff_topic, 1)
+}
+
+/// Checks the topics that stand beside a log's: those of dead letters and of usage for pricing. Blocks.
+///
+/// # Errors
+/// One sentence with the mend.
+pub fn check_beside(settings: &KafkaSettings, topic: &str) -> Result<(), LogError> {
+    let brokers = Brokers::connect(settings)?;
+    check_letters(&brokers, topic)?;
+    has_partitions(&brokers, HANDOFF_TOPIC, 1)
+}
+
+/// Checks that the topic of dead letters takes every record that the log takes, whole and with its headers. Gives how many
+/// bytes it takes.
+pub(super) fn check_letters(brokers: &Brokers, topic: &str) -> Result<i64, LogError> {
+    let letters = dead_letter_topic(topic);
+    has_partitions(brokers, &letters, 1)?;
+    let bytes_of = "max.message.bytes";
+    let least = brokers.topic_settings(topic)?.number(bytes_of) + DEAD_LETTER_BYTES_MORE as i64;
+    let letters = brokers.topic_settings(&letters)?;
+    let bytes = letters.number(bytes_of);
+    letters.must(bytes_of, bytes >= least, &least.to_string())?;
+    Ok(bytes)
 }
 
 /// The log's topic has exactly its generation's partitions; the others at least one.

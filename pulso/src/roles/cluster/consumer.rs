@@ -10,9 +10,10 @@ use pulso_ingestor_consumer::handoff::grpc::GrpcPush;
 use pulso_ingestor_consumer::handoff::http::HttpPush;
 use pulso_ingestor_consumer::handoff::topic::TopicHandoff;
 use pulso_ingestor_consumer::handoff::{Handoff, Outlet};
+use pulso_ingestor_consumer::letter_topic;
 use pulso_ingestor_consumer::pipeline::{ConsumerConfig, ConsumerDeps};
 use pulso_ingestor_consumer::schedule::Schedule;
-use pulso_platform::log::kafka::KafkaSettings;
+use pulso_platform::log::kafka::{DEFAULT_TOPIC, KafkaSettings};
 use pulso_platform::service::settings::{ProcessSettings, parse_duration};
 use serde::{Serialize, Serializer};
 
@@ -111,12 +112,15 @@ pub(super) async fn start(args: &ConsumerArgs) -> Result<(Host, Cluster), Failur
     let Opened { cluster, log, store, hash_key } = open(&args.cluster).await?;
     let (handing, kafka) = (args.handing.clone(), args.cluster.kafka.clone());
     let handoff = blocking(move || handing.to(&kafka)).await??;
+    let kafka = args.cluster.kafka.clone();
+    let letters = blocking(move || letter_topic::open(&kafka, DEFAULT_TOPIC)).await?;
+    let letters = Some(letters.map_err(|error| log_failure(&error))?);
     let halts: Arc<Halts> = Arc::default();
     host.start_store_watch(Arc::clone(&store))?;
     host.start_watch(Arc::clone(&log), Arc::clone(&halts));
     let config = ConsumerConfig { archive: Kept::InStore, schedule, ..args.folding.config() };
     let handoff = Outlet::Confirmed(handoff);
-    host.start_consumer(config, ConsumerDeps { log, store, hash_key, handoff, letters: None, halts })?;
+    host.start_consumer(config, ConsumerDeps { log, store, hash_key, handoff, letters, halts })?;
     Ok((host, cluster))
 }
 

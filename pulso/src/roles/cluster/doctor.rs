@@ -2,7 +2,9 @@
 
 use pulso_ingestor_consumer::halts;
 use pulso_platform::log::Log;
-use pulso_platform::log::kafka::{KafkaLog, KafkaLogOptions};
+use pulso_platform::log::kafka::{
+    self, DEFAULT_TOPIC, HANDOFF_TOPIC, KafkaLog, KafkaLogOptions, KafkaSettings,
+};
 use pulso_platform::store::{Store, identity};
 use uuid::Uuid;
 
@@ -22,6 +24,7 @@ pub(super) fn look(flags: &ClusterFlags) -> Vec<Finding> {
                 layout.generation, layout.partitions
             );
             findings.push(Finding::good("kafka", detail));
+            findings.push(beside(&flags.kafka));
             Some(log)
         }
         Err(error) => {
@@ -43,6 +46,18 @@ pub(super) fn look(flags: &ClusterFlags) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// The topics that stand beside the log's.
+fn beside(kafka: &KafkaSettings) -> Finding {
+    let (letters, usage) = (kafka::dead_letter_topic(DEFAULT_TOPIC), HANDOFF_TOPIC);
+    match kafka::check_beside(kafka, DEFAULT_TOPIC) {
+        Ok(()) => Finding::good("topics", format!("{letters} and {usage} are there")),
+        Err(error) => {
+            let mend = "make what is missing with pulso init; set what is set otherwise as the sentence says";
+            Finding::fault("topics", error.to_string(), mend)
+        }
+    }
 }
 
 /// Whether log and store belong together, and what of them is halted.
