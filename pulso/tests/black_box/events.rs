@@ -1,29 +1,8 @@
 //! Events over HTTP against the real binary: durable when answered, counted once however they come.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
-
 use serde_json::{Value, json};
 
-use crate::harness::{Server, WAIT_MAX, now, pulse_line, pulso};
-
-/// Posts a body to `/v1/events`.
-fn post(server: &Server, content_type: &str, body: &str) -> (u16, Value) {
-    let address = server.address("events");
-    let mut stream = TcpStream::connect(address).expect("the server listens");
-    stream.set_read_timeout(Some(WAIT_MAX)).expect("a timeout");
-    let length = body.len();
-    write!(
-        stream,
-        "POST /v1/events HTTP/1.0\r\nHost: {address}\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\n\r\n{body}"
-    )
-    .expect("sends");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("answers");
-    let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
-    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
-    (status, serde_json::from_str(body).expect("JSON"))
-}
+use crate::harness::{Server, now, post_event, pulse_line, pulso};
 
 fn event(id: &str, at: &str) -> Value {
     json!({
@@ -46,19 +25,20 @@ fn g03_an_event_counts_once_over_http_over_grpc_and_after_a_kill() {
     let flags = ["--events-addr", "127.0.0.1:0"];
     let mut server = Server::start_with(&data, &flags);
     let at = now();
-    let (status, answer) = post(&server, "application/cloudevents+json", &event("p-1", &at).to_string());
+    let (status, answer) =
+        post_event(&server, "application/cloudevents+json", &event("p-1", &at).to_string());
     assert_eq!((status, &answer["status"]), (200, &json!("ACCEPTED")), "{answer}");
     server.kill();
 
     let server = Server::start_with(&data, &flags);
     assert_eq!(counted(&server, &answer["receipt"]), json!(["1.5", 1]));
     let batch = json!([event("p-1", &at), event("p-2", &at)]).to_string();
-    let (status, again) = post(&server, "application/cloudevents-batch+json", &batch);
+    let (status, again) = post_event(&server, "application/cloudevents-batch+json", &batch);
     assert_eq!(status, 200, "{again}");
     let line = pulse_line(&[("id", "p-2"), ("occurred_at", &at)]);
     server.client_with_input(&["send", "-"], &line).expect_code(0);
     let (status, last) =
-        post(&server, "application/json", &pulse_line(&[("id", "p-3"), ("occurred_at", &at)]));
+        post_event(&server, "application/json", &pulse_line(&[("id", "p-3"), ("occurred_at", &at)]));
     assert_eq!(status, 200, "{last}");
     assert_eq!(counted(&server, &last["receipt"]), json!(["4.5", 3]));
     assert_eq!(server.stop(), 0);
@@ -70,7 +50,7 @@ fn the_ready_line_names_the_listener_last_and_only_if_there_is_one() {
     let folder = tempfile::tempdir().expect("a folder");
     let server = Server::start_with(&folder.path().join("data"), &["--events-addr", "127.0.0.1:0"]);
     assert!(server.address("events").starts_with("127.0.0.1:"));
-    let (status, problem) = post(&server, "application/json", &pulse_line(&[("used_amount", "1,5")]));
+    let (status, problem) = post_event(&server, "application/json", &pulse_line(&[("used_amount", "1,5")]));
     assert_eq!((status, &problem["code"]), (422, &json!("INVALID_AMOUNT")));
     assert_eq!(server.stop(), 0);
     let server = Server::start(&folder.path().join("other"));

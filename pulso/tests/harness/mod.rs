@@ -16,6 +16,9 @@ use serde_json::Value;
 /// Longest wait for anything: a loaded machine is slow, a hang must still end.
 pub(crate) const WAIT_MAX: Duration = Duration::from_secs(90);
 
+/// How much of a server's log a failing test shows.
+const LOG_LINES_SHOWN: usize = 40;
+
 /// A finished command.
 #[derive(Debug)]
 pub(crate) struct Ran {
@@ -232,6 +235,12 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.kill();
+        if std::thread::panicking() {
+            let (name, log) = (self.stderr.file_stem().unwrap_or_default(), self.stderr());
+            let lines: Vec<&str> = log.lines().collect();
+            let last = lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..].join("\n");
+            let _ = writeln!(std::io::stderr(), "--- {}\n{last}", name.display());
+        }
     }
 }
 
@@ -251,6 +260,24 @@ pub(crate) fn http_get(address: &str, path: &str) -> (u16, String) {
     let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
     let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
     (status, body.to_owned())
+}
+
+/// Posts a body to the events' listener; gives the status and the document.
+pub(crate) fn post_event(server: &Server, content_type: &str, body: &str) -> (u16, Value) {
+    let address = server.address("events");
+    let mut stream = TcpStream::connect(address).expect("the server listens");
+    stream.set_read_timeout(Some(WAIT_MAX)).expect("a timeout");
+    let length = body.len();
+    write!(
+        stream,
+        "POST /v1/events HTTP/1.0\r\nHost: {address}\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\n\r\n{body}"
+    )
+    .expect("sends");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("answers");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
+    (status, serde_json::from_str(body).expect("JSON"))
 }
 
 /// The shipped sample bill.

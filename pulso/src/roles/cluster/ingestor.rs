@@ -1,13 +1,15 @@
-//! `pulso ingestor`: takes pulses into the log. It needs the log alone: what it knows of the catalog and of the floor comes
+//! `pulso ingestor`: takes pulses into the log, by gRPC, as events over HTTP, and from brokers. It needs the log alone: what it knows of the catalog and of the floor comes
 //! from the store, and while the store is away it takes pulses without.
 
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use clap::Arg;
 use parking_lot::RwLock;
 use pulso_ingestor_api::door::{Floor, UnitBook};
 use pulso_ingestor_api::ingest::IngestDeps;
+use pulso_ingestor_api::sources::Doors;
 use pulso_ingestor_consumer::lookup;
 use pulso_platform::log::Log;
 use pulso_platform::service::clock::Clock;
@@ -26,6 +28,7 @@ use crate::cli::exit::Failure;
 use crate::roles::host::{Host, bind};
 use crate::roles::parts::CatalogUnits;
 use crate::roles::settings::IngestFlags;
+use crate::sources::SourceArgs;
 
 /// How late the door may be with a new catalog.
 const FOLLOW_EVERY: Duration = Duration::from_millis(500);
@@ -36,11 +39,15 @@ const FLOOR_TURNS: u32 = 20;
 
 /// Flags of `pulso ingestor`.
 #[derive(clap::Args, Clone, Debug, Serialize)]
-#[command(after_help = "\
+#[command(
+    mut_arg("events_addr", events_by_default),
+    after_help = "\
 Prints one line of JSON on stdout when it can serve. Ctrl-C stops it cleanly, a second one forces.
 
 Examples:
-  pulso ingestor --kafka-brokers 127.0.0.1:9092 --cql-nodes 127.0.0.1:9042")]
+  pulso ingestor --kafka-brokers 127.0.0.1:9092 --cql-nodes 127.0.0.1:9042
+  pulso ingestor --kafka-brokers 127.0.0.1:9092 --cql-nodes 127.0.0.1:9042 --redis-url redis://127.0.0.1:6379"
+)]
 pub struct IngestorArgs {
     /// Where log and store are.
     #[command(flatten)]
@@ -50,6 +57,10 @@ pub struct IngestorArgs {
     #[command(flatten)]
     #[serde(flatten)]
     pub ingest: IngestListener,
+    /// Where pulses come from beside gRPC.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub sources: SourceArgs,
     /// What every server has.
     #[command(flatten)]
     #[serde(flatten)]
@@ -64,10 +75,38 @@ pub struct IngestorArgs {
     pub network: NetworkFlags,
 }
 
+impl IngestorArgs {
+    /// Checks what no single flag can know.
+    ///
+    /// # Errors
+    /// When an address can be reached from outside, or the URL of a broker is none.
+    pub(super) fn validate(&self) -> Result<(), Failure> {
+        let mut addresses =
+            vec![("--ingest-addr", self.ingest.ingest_addr), ("--admin-addr", self.process.admin_addr)];
+        addresses.extend(self.sources.events_addr.map(|address| ("--events-addr", address)));
+        self.network.validate(&addresses)?;
+        self.sources.brokers().map(drop)
+    }
+}
+
+/// A role says what it serves: events over HTTP are always part of it.
+fn events_by_default(argument: Arg) -> Arg {
+    argument
+        .default_value("127.0.0.1:7071")
+        .help("Address that takes events over HTTP (CloudEvents, POST /v1/events); port 0 takes a free one")
+}
+
 /// Binds, opens the log, and takes pulses.
 pub(super) async fn start(args: &IngestorArgs) -> Result<(Host, Cluster), Failure> {
-    let listener = bind(args.ingest.ingest_addr, "--ingest-addr").await?;
-    let host = Host::start(&args.process, &[("ingest", &listener)]).await?;
+    let grpc = bind(args.ingest.ingest_addr, "--ingest-addr").await?;
+    let events = match args.sources.events_addr {
+        Some(address) => Some(bind(address, "--events-addr").await?),
+        None => None,
+    };
+    let mut host = Host::start(&args.process, &[("ingest", &grpc)]).await?;
+    if let Some(listener) = &events {
+        host.also_listens("events", listener)?;
+    }
     let log = open_log(&args.cluster).await?;
     let known = Arc::new(Known::default());
     let follower = Follower {
@@ -90,7 +129,8 @@ pub(super) async fn start(args: &IngestorArgs) -> Result<(Host, Cluster), Failur
         }),
         floor: known.floor.clone(),
     };
-    host.start_ingestor(listener, args.taking.settings(host.grace), deps);
+    let doors = Doors { grpc, events, sources: args.sources.brokers()?, health: host.health.clone() };
+    host.start_ingestor(doors, args.taking.settings(host.grace), deps);
     host.start_watch(Arc::clone(&log) as Arc<dyn Log>, Arc::default());
     Ok((host, Cluster { log, store: None }))
 }

@@ -30,7 +30,7 @@ pub enum RoleCommand {
     /// Makes or checks what a cluster stands on: topics, tables, the first generation.
     Init(init::InitArgs),
     /// Takes pulses into the log.
-    Ingestor(ingestor::IngestorArgs),
+    Ingestor(Box<ingestor::IngestorArgs>),
     /// Folds the log into usage.
     Consumer(consumer::ConsumerArgs),
     /// Rates usage into charges.
@@ -47,11 +47,8 @@ pub fn run(command: &RoleCommand, format: Format) -> Outcome {
     match command {
         RoleCommand::Init(args) => init::run(args, format),
         RoleCommand::Ingestor(args) => {
-            args.network.validate(&[
-                ("--ingest-addr", args.ingest.ingest_addr),
-                ("--admin-addr", args.process.admin_addr),
-            ])?;
-            serve(args, &args.process, ingestor::start(args))
+            args.validate()?;
+            serve(args.as_ref(), &args.process, ingestor::start(args))
         }
         RoleCommand::Consumer(args) => {
             args.network.validate(&[("--admin-addr", args.process.admin_addr)])?;
