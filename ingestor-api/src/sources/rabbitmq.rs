@@ -15,7 +15,7 @@ use lapin::options::{
 };
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::uri::AMQPUri;
-use lapin::{Connection, ConnectionProperties};
+use lapin::{Connection, ConnectionProperties, Consumer};
 use pulso_platform::service::secret::Secret;
 use tokio_util::sync::CancellationToken;
 
@@ -26,8 +26,9 @@ use crate::formats::message::Message;
 
 /// Messages taken over at a time: enough that an append is shared by many, few enough that acknowledgements flow.
 const BATCH_MESSAGES_MAX: usize = 500;
-/// How long a broker may take to answer a connection.
-const CONNECT_WAIT_MAX: Duration = Duration::from_secs(10);
+/// How long a broker may take until a consumer stands. One that has just come back may answer heartbeats and yet never a
+/// question about a queue that it is still recovering: then a new connection asks again.
+const OPEN_WAIT_MAX: Duration = Duration::from_secs(15);
 /// How often both sides show that they live: a broker that vanished is noticed after twice that.
 const HEARTBEAT_SECONDS: u16 = 10;
 /// How long the end of a connection may take; the broker notices the end of the socket as well.
@@ -74,17 +75,9 @@ impl Rabbitmq {
     /// # Errors
     /// When the broker cannot be reached or goes away.
     async fn session(&self, channel: &Channel, stop: &CancellationToken) -> Result<(), lapin::Error> {
-        let connection = self.connect().await?;
-        let broker = self.open_queue(&connection).await?;
-        broker.basic_qos(self.prefetch, BasicQosOptions::default()).await?;
-        let consumer = broker
-            .basic_consume(
-                self.queue.clone(),
-                "".into(),
-                BasicConsumeOptions::default(),
-                FieldTable::default(),
-            )
-            .await?;
+        let late = |_| gone("no answer in time");
+        let opened = tokio::time::timeout(OPEN_WAIT_MAX, self.open()).await.map_err(late)?;
+        let (connection, broker, consumer) = opened?;
         let tag = consumer.tag();
         channel.connected();
         let mut batches = consumer.ready_chunks(BATCH_MESSAGES_MAX);
@@ -110,11 +103,15 @@ impl Rabbitmq {
         Ok(())
     }
 
-    async fn connect(&self) -> Result<Connection, lapin::Error> {
+    /// Connects and consumes.
+    async fn open(&self) -> Result<(Connection, lapin::Channel, Consumer), lapin::Error> {
         let properties = ConnectionProperties::default().with_connection_name("pulso".into());
-        let connected = Connection::connect_uri(self.uri.clone(), properties);
-        let late = |_| gone("no answer in time");
-        tokio::time::timeout(CONNECT_WAIT_MAX, connected).await.map_err(late)?
+        let connection = Connection::connect_uri(self.uri.clone(), properties).await?;
+        let broker = self.open_queue(&connection).await?;
+        broker.basic_qos(self.prefetch, BasicQosOptions::default()).await?;
+        let (queue, options) = (self.queue.clone(), BasicConsumeOptions::default());
+        let consumer = broker.basic_consume(queue, "".into(), options, FieldTable::default()).await?;
+        Ok((connection, broker, consumer))
     }
 
     /// The queue as it is, else a new quorum queue: whoever made it may have set limits of their own.

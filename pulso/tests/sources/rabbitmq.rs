@@ -1,5 +1,7 @@
 //! RabbitMQ: every message counts once, and none stays in the queue.
 
+use std::time::Duration;
+
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions, QueueDeleteOptions};
@@ -19,6 +21,9 @@ struct Queue {
     name: String,
 }
 
+/// Longest wait for one answer of RabbitMQ: when it has just come back it may never give it, and must be asked anew.
+const ANSWER_MAX: Duration = Duration::from_secs(15);
+
 /// A publisher whose messages are confirmed.
 struct Publisher {
     _connection: Connection,
@@ -29,20 +34,30 @@ impl Queue {
     fn new(test: &str) -> Self {
         let name = format!("pulses-{test}-{}", std::process::id());
         let queue = Self { broker: Broker::rabbitmq(), runtime: Runtime::new().expect("a run time"), name };
-        let publisher = queue.connect();
-        queue.runtime.block_on(async {
-            let name = queue.name.as_str();
-            publisher
-                .channel
-                .queue_delete(name.into(), QueueDeleteOptions::default())
-                .await
-                .expect("deletes");
-            let mut arguments = FieldTable::default();
-            arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
-            let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
-            publisher.channel.queue_declare(name.into(), durable, arguments).await.expect("declares");
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+        let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+        queue.delete();
+        queue.ask("declares", async |channel| {
+            channel.queue_declare(queue.name.as_str().into(), durable, arguments.clone()).await
         });
         queue
+    }
+
+    /// Asks until there is an answer, each time on a connection of its own.
+    fn ask<T>(&self, what: &str, question: impl AsyncFn(&Channel) -> lapin::Result<T>) -> T {
+        let mut answer = None;
+        wait_until(what, || {
+            let publisher = self.connect();
+            answer = self.in_time(question(&publisher.channel)).and_then(Result::ok);
+            answer.is_some()
+        });
+        answer.expect("answered")
+    }
+
+    /// What comes in time.
+    fn in_time<T>(&self, answer: impl Future<Output = T>) -> Option<T> {
+        self.runtime.block_on(async { tokio::time::timeout(ANSWER_MAX, answer).await.ok() })
     }
 
     fn url(&self, address: &str) -> String {
@@ -54,12 +69,13 @@ impl Queue {
         let url = self.url(&self.broker.address());
         let mut publisher = None;
         wait_until("RabbitMQ does not answer", || {
-            publisher = self.runtime.block_on(async {
-                let connection = Connection::connect(&url, ConnectionProperties::default()).await.ok()?;
-                let channel = connection.create_channel().await.ok()?;
-                channel.confirm_select(ConfirmSelectOptions::default()).await.ok()?;
-                Some(Publisher { _connection: connection, channel })
+            let connected = self.in_time(async {
+                let connection = Connection::connect(&url, ConnectionProperties::default()).await?;
+                let channel = connection.create_channel().await?;
+                channel.confirm_select(ConfirmSelectOptions::default()).await?;
+                lapin::Result::Ok(Publisher { _connection: connection, channel })
             });
+            publisher = connected.and_then(Result::ok);
             publisher.is_some()
         });
         publisher.expect("connected")
@@ -74,51 +90,45 @@ impl Queue {
     /// Publishes messages, again until RabbitMQ has confirmed each.
     fn publish(&self, publisher: &mut Publisher, bodies: &[String]) {
         let mut left: Vec<&String> = bodies.iter().collect();
-        while !left.is_empty() {
+        wait_until("RabbitMQ does not confirm", || {
             left = self.runtime.block_on(self.publish_once(publisher, &left));
             if !left.is_empty() {
                 *publisher = self.connect();
             }
-        }
+            left.is_empty()
+        });
     }
 
     /// Gives what was not confirmed.
     async fn publish_once<'a>(&self, publisher: &Publisher, bodies: &[&'a String]) -> Vec<&'a String> {
-        let mut confirms = FuturesUnordered::new();
-        for body in bodies.iter().copied() {
-            confirms.push(async move {
-                // 2 is "persistent".
-                let properties = BasicProperties::default()
-                    .with_delivery_mode(2)
-                    .with_content_type("application/json".into());
-                let options = BasicPublishOptions::default();
-                let published = publisher.channel.basic_publish(
-                    "".into(),
-                    self.name.as_str().into(),
-                    options,
-                    body.as_bytes(),
-                    properties,
-                );
-                let confirmed = match published.await {
-                    Ok(confirm) => matches!(confirm.await, Ok(Confirmation::Ack(_))),
-                    Err(_) => false,
-                };
-                (!confirmed).then_some(body)
-            });
+        let mut confirms: FuturesUnordered<_> =
+            (0..).zip(bodies).map(|(place, body)| self.publish_one(publisher, place, body)).collect();
+        let mut is_left = vec![true; bodies.len()];
+        while let Ok(Some((place, is_confirmed))) = tokio::time::timeout(ANSWER_MAX, confirms.next()).await {
+            is_left[place] = !is_confirmed;
         }
-        let mut left = Vec::new();
-        while let Some(unconfirmed) = confirms.next().await {
-            left.extend(unconfirmed);
-        }
-        left
+        bodies.iter().zip(is_left).filter_map(|(body, is_left)| is_left.then_some(*body)).collect()
+    }
+
+    async fn publish_one(&self, publisher: &Publisher, place: usize, body: &str) -> (usize, bool) {
+        // 2 is "persistent".
+        let properties =
+            BasicProperties::default().with_delivery_mode(2).with_content_type("application/json".into());
+        let (queue, options) = (self.name.as_str().into(), BasicPublishOptions::default());
+        let published =
+            publisher.channel.basic_publish("".into(), queue, options, body.as_bytes(), properties);
+        let is_confirmed = match published.await {
+            Ok(confirm) => matches!(confirm.await, Ok(Confirmation::Ack(_))),
+            Err(_) => false,
+        };
+        (place, is_confirmed)
     }
 
     /// Messages that are not acknowledged, handed out or not: deleting a queue tells, so it is the last thing to ask.
     fn delete(&self) -> u32 {
-        let publisher = self.connect();
-        let deleted =
-            publisher.channel.queue_delete(self.name.as_str().into(), QueueDeleteOptions::default());
-        self.runtime.block_on(deleted).expect("deletes")
+        self.ask("deletes", async |channel| {
+            channel.queue_delete(self.name.as_str().into(), QueueDeleteOptions::default()).await
+        })
     }
 }
 
