@@ -43,16 +43,16 @@ fn the_bill_is_the_same(handoff: &str, months: i32) {
 }
 
 #[test]
-fn the_sample_bill_by_the_topic_is_that_of_one_process() {
+fn g07_g14_the_sample_bill_by_the_topic_is_that_of_one_process() {
     the_bill_is_the_same("topic", 1);
 }
 
 #[test]
-fn the_sample_bill_by_grpc_is_that_of_one_process() {
+fn g07_g14_the_sample_bill_by_grpc_is_that_of_one_process() {
     the_bill_is_the_same("grpc", 2);
 }
 
 #[test]
-fn the_sample_bill_by_http_is_that_of_one_process() {
+fn g07_g14_the_sample_bill_by_http_is_that_of_one_process() {
     the_bill_is_the_same("http", 3);
 }

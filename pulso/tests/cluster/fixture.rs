@@ -1,6 +1,6 @@
 //! A cluster of roles over the servers that the environment names.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -54,6 +54,12 @@ impl Servers {
         ])
     }
 
+    /// Starts an ingestor alone, which logs in this folder.
+    pub(crate) fn ingestor(&self, folder: &Path, flags: &[&str]) -> Server {
+        let doors = ["ingestor", "--ingest-addr", "127.0.0.1:0", "--events-addr", "127.0.0.1:0"];
+        started("ingestor", role(self, folder.join("ingestor"), &[&doors, flags].concat()))
+    }
+
     /// Runs a command that looks at log and store itself.
     pub(crate) fn pulso(&self, arguments: &[&str]) -> Ran {
         let mut all = arguments.to_vec();
@@ -63,7 +69,7 @@ impl Servers {
 
     /// Audits, and checks that every total is what the archive adds up to.
     pub(crate) fn audit(&self) -> Value {
-        let audit = self.pulso(&["audit", "--output", "json", "--memory-max", "1MiB"]).expect_code(0).json();
+        let audit = self.pulso(&["audit", "--output", "json", "--memory-max", "4MiB"]).expect_code(0).json();
         assert_eq!((&audit["difference_count"], &audit["moving_rows"]), (&0.into(), &0.into()), "{audit}");
         audit
     }
@@ -86,10 +92,11 @@ impl Cluster {
     pub(crate) fn start(consumers: usize, handoff: &str) -> Self {
         let servers = Servers::take();
         let folder = tempfile::tempdir().expect("a folder");
-        let start = |name: &str, arguments: &[&str]| role(&servers, folder.path().join(name), arguments);
+        let start = |name: &str, arguments: &[&str]| {
+            started(name, role(&servers, folder.path().join(name), arguments))
+        };
         let pricing = start("pricing", &["pricing", "--pricing-addr", "127.0.0.1:0"]);
-        let ingestor =
-            start("ingestor", &["ingestor", "--ingest-addr", "127.0.0.1:0", "--accept-past", "200d"]);
+        let ingestor = servers.ingestor(folder.path(), &["--accept-past", "200d"]);
         let query = start("query", &["query", "--api-addr", "127.0.0.1:0"]);
         let url = format!("http://{}", pricing.address("pricing"));
         let handing = ["--handoff", handoff, "--pricing", &url].map(str::to_owned).to_vec();
@@ -109,6 +116,15 @@ impl Cluster {
 
     /// Starts one more consumer with more flags.
     pub(crate) fn consumer_with(&mut self, flags: &[&str]) -> Server {
+        started("consumer", self.start_consumer(flags))
+    }
+
+    /// Starts one more consumer; gives how it ended when it did before it could work.
+    pub(crate) fn try_consumer(&mut self) -> Result<Server, Ran> {
+        self.start_consumer(&[])
+    }
+
+    fn start_consumer(&mut self, flags: &[&str]) -> Result<Server, Ran> {
         self.started += 1;
         let mut arguments = vec!["consumer", "--flush-every", "300ms"];
         arguments.extend(flags);
@@ -172,10 +188,14 @@ impl Cluster {
     }
 }
 
-fn role(servers: &Servers, place: PathBuf, arguments: &[&str]) -> Server {
+fn role(servers: &Servers, place: PathBuf, arguments: &[&str]) -> Result<Server, Ran> {
     let mut command = command(arguments);
     command.args(["--admin-addr", "127.0.0.1:0"]).args(&servers.flags);
-    Server::try_spawn(command, &place).unwrap_or_else(|ran| panic!("{arguments:?} did not start: {ran:?}"))
+    Server::try_spawn(command, &place)
+}
+
+fn started(name: &str, server: Result<Server, Ran>) -> Server {
+    server.unwrap_or_else(|ran| panic!("{name} did not start: {ran:?}"))
 }
 
 /// What a server says of a tenant's month, line by line.
@@ -195,4 +215,11 @@ pub(crate) fn bill_of(tenant: &str, month: &str, client: &dyn Fn(&[&str]) -> Ran
     add(&["charges", tenant, "--period", month]);
     add(&["invoice", tenant, &format!("{tenant}-{month}")]);
     lines
+}
+
+/// A metric without labels; 0 while it was never set.
+pub(crate) fn metric(server: &Server, name: &str) -> f64 {
+    let (_, text) = server.admin("/metrics");
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.map_or(0.0, |value| value.parse().expect("a number"))
 }

@@ -1,20 +1,23 @@
-//! Consumers that are killed at random moments, and one that sleeps past its session and comes back: no total changes.
+//! Consumers that are killed at random moments, that join and leave, that sleep past their session and come back, or that are
+//! held up until their channels are full: no total changes.
 
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::fixture::Cluster;
-use crate::harness::pulse_line;
+use crate::fixture::{Cluster, SOON, metric};
+use crate::harness::{Server, pulse_line};
 
 /// Pulses of one file.
 const FILE_PULSES: usize = 400;
 const TENANTS: usize = 7;
+/// Between two files: a steady load, that leaves the machine room for the faults.
+const FILE_EVERY: Duration = Duration::from_millis(100);
 
 /// Which run this is: its tenants have its name, since tests share the servers.
 struct Story<'a> {
@@ -64,6 +67,7 @@ impl Story<'_> {
                     let summary = crate::harness::pulso_with_input(&send, &lines).expect_code(0).json();
                     assert_eq!((&summary["rejected"], &summary["unknown"]), (&0.into(), &0.into()));
                     added.into_iter().for_each(|(tenant, pulses)| *sent.entry(tenant).or_default() += pulses);
+                    thread::sleep(FILE_EVERY);
                 }
                 sent
             });
@@ -85,16 +89,16 @@ impl Story<'_> {
     }
 }
 
-/// How often a consumer is killed; CI does with 50, `PULSO_TEST_KILLS=500` takes an hour.
-fn kills() -> usize {
-    std::env::var("PULSO_TEST_KILLS").map_or(50, |text| text.parse().expect("a number"))
+/// A number of the environment: CI does with the usual one.
+fn number(name: &str, usual: u64) -> u64 {
+    std::env::var(name).map_or(usual, |text| text.parse().expect("a number"))
 }
 
 #[test]
 fn g03_g09_consumers_killed_at_random_moments_lose_and_double_nothing() {
     let story = Story { name: "killed", seed: 20_260_501 };
     story.tell(Cluster::start(2, "topic"), |cluster, random| {
-        for _ in 0..kills() {
+        for _ in 0..number("PULSO_TEST_KILLS", 50) {
             thread::sleep(Duration::from_millis(random.random_range(100..1500)));
             let number = random.random_range(0..cluster.consumers.len());
             cluster.consumers[number].kill();
@@ -115,6 +119,47 @@ fn g03_a_consumer_that_sleeps_past_its_session_and_comes_back_changes_no_total()
             thread::sleep(Duration::from_secs(8));
             signal(pid, rustix::process::Signal::CONT);
         }
+    });
+}
+
+#[test]
+fn g03_g16_two_to_four_consumers_that_join_and_leave_lose_and_double_nothing() {
+    let story = Story { name: "moving", seed: 11 };
+    story.tell(Cluster::start(2, "topic"), |cluster, random| {
+        let seconds = number("PULSO_TEST_MOVING_SECONDS", 75);
+        let (since, mut moves) = (Instant::now(), 0);
+        while since.elapsed() < Duration::from_secs(seconds) {
+            thread::sleep(Duration::from_millis(random.random_range(200..2500)));
+            let members = cluster.consumers.len();
+            if members == 2 || (members < 4 && random.random_bool(0.5)) {
+                let consumer = cluster.consumer();
+                cluster.consumers.push(consumer);
+            } else {
+                let leaving = cluster.consumers.remove(random.random_range(0..members));
+                assert_eq!(leaving.stop(), 0);
+            }
+            moves += 1;
+        }
+        writeln!(std::io::stdout(), "moving: {moves} joined or left").expect("tells");
+    });
+}
+
+#[test]
+fn g03_g11_a_consumer_whose_channels_are_full_waits_and_loses_and_doubles_nothing() {
+    let story = Story { name: "full", seed: 13 };
+    story.tell(Cluster::start(1, "grpc"), |cluster, _| {
+        // Pricing sleeps, so nothing is handed over, no flush ends, and what is read piles up in front of the fold.
+        signal(cluster.pricing.pid(), rustix::process::Signal::STOP);
+        let (queue, limit) = ("pulso_consumer_queue_batches", "pulso_consumer_queue_batches_limit");
+        let since = Instant::now();
+        let is_full = |consumer: &Server| metric(consumer, queue) >= metric(consumer, limit).max(1.0);
+        while !is_full(&cluster.consumers[0]) {
+            assert!(since.elapsed() < SOON, "{}", cluster.consumers[0].stderr());
+            thread::sleep(Duration::from_millis(200));
+        }
+        thread::sleep(Duration::from_secs(2));
+        assert!(is_full(&cluster.consumers[0]), "and no further");
+        signal(cluster.pricing.pid(), rustix::process::Signal::CONT);
     });
 }
 

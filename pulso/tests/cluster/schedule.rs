@@ -4,17 +4,11 @@ use std::time::{Duration, Instant};
 
 use pulso_platform::service::clock::Clock;
 
-use crate::fixture::{Cluster, SOON};
-use crate::harness::{Server, pulse_line};
+use crate::fixture::{Cluster, SOON, metric};
+use crate::harness::pulse_line;
 
 const EVERY_SECONDS: i64 = 30;
 const ONLINE_SECONDS: i64 = 10;
-
-fn metric(server: &Server, name: &str) -> f64 {
-    let (_, text) = server.admin("/metrics");
-    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    line.map_or(0.0, |value| value.parse().expect("a number"))
-}
 
 #[test]
 fn between_two_bursts_the_log_keeps_what_comes_and_the_next_one_counts_it() {
