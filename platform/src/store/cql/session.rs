@@ -12,6 +12,7 @@ use scylla::client::execution_profile::ExecutionProfile;
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use scylla::policies::load_balancing::DefaultPolicy;
+use scylla::policies::speculative_execution::SimpleSpeculativeExecutionPolicy;
 use scylla::statement::{Consistency, SerialConsistency};
 use tokio::runtime::{Builder, Handle, Runtime};
 
@@ -20,6 +21,13 @@ use crate::store::StoreError;
 
 /// How long one attempt to connect may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A node that takes requests and does not answer, as in a long collection of garbage, holds an idempotent one up for so long:
+/// then it is also sent to the next node, and whichever answers first is taken.
+const TRY_NEXT_NODE_AFTER: Duration = Duration::from_secs(1);
+/// Nodes that are tried so beside the first: with three copies, all of them.
+const NEXT_NODES: usize = 2;
+/// A connection is asked for a sign of life so often, and given up when none comes in this time.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
 /// The driver's own tasks only move bytes, so two threads serve any number of callers.
 const THREADS: usize = 2;
 
@@ -45,15 +53,20 @@ pub(super) async fn connect(settings: &CqlSettings, keyspace: Option<&str>) -> R
     if let Some(datacenter) = &settings.cql_datacenter {
         policy = policy.prefer_datacenter(datacenter.clone());
     }
+    let next_node =
+        SimpleSpeculativeExecutionPolicy { max_retry_count: NEXT_NODES, retry_interval: TRY_NEXT_NODE_AFTER };
     let profile = ExecutionProfile::builder()
         .consistency(Consistency::LocalQuorum)
         .serial_consistency(Some(SerialConsistency::LocalSerial))
         .request_timeout(Some(settings.cql_timeout))
         .load_balancing_policy(policy.build())
+        .speculative_execution_policy(Some(Arc::new(next_node)))
         .build();
     let mut builder = SessionBuilder::new()
         .known_nodes(&settings.cql_nodes)
         .connection_timeout(CONNECT_TIMEOUT)
+        .keepalive_interval(SIGN_OF_LIFE)
+        .keepalive_timeout(SIGN_OF_LIFE)
         .fetch_full_schema_metadata(false)
         .default_execution_profile_handle(profile.into_handle());
     if let Some((user, password)) = settings.credentials()? {
