@@ -100,7 +100,7 @@ fn assert_exact(store: &dyn Store, account: &Account) {
 
 #[test]
 fn g03_writes_that_time_out_and_were_applied_count_once() {
-    let proxy = Proxy::start(&nodes());
+    let proxy = Proxy::start("127.0.0.1:0", &nodes());
     let journey = through(&proxy, Duration::from_secs(1), |offset| {
         if offset % 42 == 21 {
             proxy.set(Weather::AnswersLost);
@@ -114,7 +114,7 @@ fn g03_writes_that_time_out_and_were_applied_count_once() {
 
 #[test]
 fn g12_a_store_that_is_away_holds_the_fold_back_and_loses_nothing() {
-    let proxy = Proxy::start(&nodes());
+    let proxy = Proxy::start("127.0.0.1:0", &nodes());
     let journey = through(&proxy, Duration::from_secs(2), |offset| {
         if offset % 63 == 28 {
             proxy.set(Weather::Cut);
@@ -127,7 +127,7 @@ fn g12_a_store_that_is_away_holds_the_fold_back_and_loses_nothing() {
 
 #[test]
 fn g12_a_slow_store_holds_the_fold_back_and_loses_nothing() {
-    let proxy = Proxy::start(&nodes());
+    let proxy = Proxy::start("127.0.0.1:0", &nodes());
     let journey = through(&proxy, Duration::from_secs(10), |offset| {
         proxy.set(if offset % 98 < 49 { Weather::Slow } else { Weather::Fair });
     });

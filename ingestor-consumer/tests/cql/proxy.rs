@@ -1,4 +1,4 @@
-//! A TCP proxy between the driver and a node, with weather: late answers, lost answers, no connection at all.
+//! A TCP proxy between a client and a server, with weather: late answers, lost answers, no connection at all.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -15,7 +15,7 @@ pub(crate) enum Weather {
     Fair = 0,
     /// Every answer is 30 ms late.
     Slow = 1,
-    /// Requests reach the node and are done; the answers are lost.
+    /// Requests reach the server and are done; the answers are lost.
     AnswersLost = 2,
     /// Connections are cut and refused.
     Cut = 3,
@@ -34,9 +34,9 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// Listens on a free port and leads to `node`.
-    pub(crate) fn start(node: &str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    /// Listens at an address, where port 0 is any that is free, and leads to `node`.
+    pub(crate) fn start(listen: &str, node: &str) -> Self {
+        let listener = TcpListener::bind(listen).expect("a free port");
         let address = listener.local_addr().expect("bound").to_string();
         let shared = Arc::new(Shared { weather: AtomicU8::new(0), lost_bytes: AtomicU64::new(0) });
         let (serving, node) = (Arc::clone(&shared), node.to_owned());

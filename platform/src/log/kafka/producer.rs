@@ -2,7 +2,9 @@
 //!
 //! A record is answered by its report alone: stored, or unknown, since a produce that timed out may have been stored all the
 //! same (G5). Only what was never handed to the client is surely not stored. Idempotence keeps the order and stores each
-//! record once; without transactions no offset is taken by a marker, so offsets have no holes.
+//! record once, until one times out under way: then the client begins a new sequence and tries anew what was sent with it, and
+//! the brokers no longer know a copy from the first. Pulses have ids, and are counted once whatever stands there twice.
+//! Without transactions no offset is taken by a marker, so offsets have no holes.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
