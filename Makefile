@@ -8,7 +8,7 @@ SEEDS ?= 200000
 TOOLS ?= $(CURDIR)/target/tools
 BUF := $(TOOLS)/python/bin/buf
 
-.PHONY: help build build-cluster build-image run demo cluster cluster-demo compose test test-cluster simulate check fmt lint deny proto promises check-deploy api bench
+.PHONY: help build build-cluster build-image run demo cluster cluster-demo compose test test-cluster simulate check fmt lint deny proto promises check-deploy api bench bench-cluster
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -82,3 +82,6 @@ api: ## Try a running server from outside: reflection client and schemathesis on
 
 bench: ## Measure, interleaved, and print the table of docs/benchmarks.md
 	$(CARGO) run --locked --release -p pulso-benches -- table
+
+bench-cluster: ## Start real servers, measure against their bare clients, and print the cluster's table (Java 17, Maven)
+	scripts/bench-cluster

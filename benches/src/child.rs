@@ -33,8 +33,18 @@ pub struct Ready {
 /// What a child says about its time.
 #[derive(Clone, Copy, Serialize, Deserialize, Debug)]
 pub struct Used {
-    /// Its CPU time so far.
+    /// Its CPU time so far, or that of a piece of work.
     pub cpu_nanos: u64,
+}
+
+impl Used {
+    /// What this process has used since it had used so much.
+    ///
+    /// # Errors
+    /// When that is more than a number can hold, which it is not.
+    pub fn since(before: Duration) -> anyhow::Result<Self> {
+        Ok(Self { cpu_nanos: u64::try_from((crate::cpu::used() - before).as_nanos())? })
+    }
 }
 
 fn callgrind(counts: &Path, functions: &[&str], program: PathBuf) -> Command {
@@ -118,6 +128,14 @@ impl Running {
         Ok(Duration::from_nanos(self.ask::<Used>("cpu")?.cpu_nanos))
     }
 
+    /// Has it do its work once more, and gives the CPU time of that.
+    ///
+    /// # Errors
+    /// As [`Self::hear`].
+    pub fn work(&mut self) -> anyhow::Result<Duration> {
+        Ok(Duration::from_nanos(self.ask::<Used>("work")?.cpu_nanos))
+    }
+
     /// Closes its input, at which it ends in order, and waits for that.
     ///
     /// # Errors
@@ -160,15 +178,26 @@ pub fn say<T: Serialize>(message: &T) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Answers each line of the given word until the input ends.
+///
+/// # Errors
+/// When there is no answer, or nobody listens.
+pub fn answer_each<T: Serialize>(
+    word: &str,
+    mut answer: impl FnMut() -> anyhow::Result<T>,
+) -> anyhow::Result<()> {
+    for line in std::io::stdin().lines() {
+        if line? == word {
+            say(&answer()?)?;
+        }
+    }
+    Ok(())
+}
+
 /// Answers `cpu` until the input ends.
 ///
 /// # Errors
 /// When nobody listens.
 pub fn answer_until_the_end() -> anyhow::Result<()> {
-    for line in std::io::stdin().lines() {
-        if line? == "cpu" {
-            say(&Used { cpu_nanos: u64::try_from(crate::cpu::used().as_nanos())? })?;
-        }
-    }
-    Ok(())
+    answer_each("cpu", || Used::since(Duration::ZERO))
 }

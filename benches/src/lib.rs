@@ -4,9 +4,12 @@
 //! [`mix`] makes the pulses, from a seed; [`load`] sends them and verifies every answer; [`table`] is the table, one module
 //! a row. A row that compares two things runs each in a process of its own, in turns, and counts CPU time first, since
 //! wall time on a shared machine says little. Every run ends by adding up what came out: a figure whose totals are wrong
-//! is a failure, not a figure. [`role`] is what the processes of a run do.
+//! is a failure, not a figure. [`role`] is what the processes of a run do. `cluster` (a cargo feature) is the same on real
+//! brokers and nodes, against their bare clients.
 
 pub mod child;
+#[cfg(feature = "cluster")]
+pub mod cluster;
 pub mod cpu;
 pub mod load;
 pub mod mix;

@@ -69,9 +69,20 @@ pub struct Folding {
 }
 
 impl Folding {
-    /// Starts it.
+    /// Starts it as `pulso dev` does.
     #[must_use]
     pub fn start(log: &Arc<dyn Log>, store: Arc<dyn Store>, hash_key: HashKey) -> Self {
+        Self::start_with(ConsumerConfig::default(), log, store, hash_key)
+    }
+
+    /// Starts it.
+    #[must_use]
+    pub fn start_with(
+        config: ConsumerConfig,
+        log: &Arc<dyn Log>,
+        store: Arc<dyn Store>,
+        hash_key: HashKey,
+    ) -> Self {
         let (handoff, changes) = crossbeam_channel::unbounded();
         let halts = Arc::new(Halts::default());
         let deps = ConsumerDeps {
@@ -87,7 +98,7 @@ impl Folding {
         let thread = std::thread::spawn(move || {
             // Pricing is not part of this; what is handed to it is let go when the pipeline ends.
             let _changes = changes;
-            pipeline::run(&ConsumerConfig::default(), &deps, &token);
+            pipeline::run(&config, &deps, &token);
         });
         Self { shutdown, thread, halts }
     }

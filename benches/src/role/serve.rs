@@ -2,6 +2,7 @@
 //! answers of the same shape and stores nothing. Same HTTP/2 windows, same allocator, same runtime.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use pulso_ingestor_api::door::{Floor, UnitBook};
@@ -39,20 +40,24 @@ pub struct IngestArgs {
 /// When it cannot serve.
 pub fn ingest(args: &IngestArgs) -> anyhow::Result<()> {
     let log = records::open(&args.log)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let served = runtime.block_on(async {
-        let (listener, shutdown) = listen().await?;
-        let deps = IngestDeps {
-            log: std::sync::Arc::clone(&log) as std::sync::Arc<dyn Log>,
-            clock: Clock::System,
-            units: UnitBook::default(),
-            floor: Floor::default(),
-        };
-        server::serve(IngestSettings::default(), deps, listener, shutdown).await?;
-        anyhow::Ok(())
-    });
+    let served = ingest_on(Arc::clone(&log) as Arc<dyn Log>);
     log.close();
     served
+}
+
+/// Serves ingest on a log until the input ends.
+///
+/// # Errors
+/// When it cannot serve.
+pub fn ingest_on(log: Arc<dyn Log>) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let (listener, shutdown) = listen().await?;
+        let (units, floor) = (UnitBook::default(), Floor::default());
+        let deps = IngestDeps { log, clock: Clock::System, units, floor };
+        server::serve(IngestSettings::default(), deps, listener, shutdown).await?;
+        Ok(())
+    })
 }
 
 /// Serves the echo until the input ends.

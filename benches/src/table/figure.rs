@@ -4,7 +4,7 @@ use std::fmt;
 
 /// What is asked of a figure.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub(super) enum Bounds {
+pub(crate) enum Bounds {
     /// The floor and the goal are lower bounds.
     AtLeast { floor: f64, goal: f64 },
     /// The floor and the goal are upper bounds.
@@ -15,25 +15,25 @@ pub(super) enum Bounds {
 
 /// A line of the table.
 #[derive(Clone, Debug)]
-pub(super) struct Figure {
+pub(crate) struct Figure {
     /// What was measured.
-    pub(super) what: String,
+    pub(crate) what: String,
     /// The value that counts: a median where there are several.
-    pub(super) value: f64,
+    pub(crate) value: f64,
     /// Its unit, such as `x`.
-    pub(super) unit: &'static str,
+    pub(crate) unit: &'static str,
     /// What it was made of.
-    pub(super) detail: String,
-    pub(super) bounds: Bounds,
+    pub(crate) detail: String,
+    pub(crate) bounds: Bounds,
 }
 
 impl Figure {
     /// The head of the table.
-    pub(super) const HEADER: &str =
+    pub(crate) const HEADER: &str =
         "| figure | measured | how | floor | goal | floor holds |\n|---|---|---|---|---|---|";
 
     /// Whether the floor holds.
-    pub(super) fn holds(&self) -> bool {
+    pub(crate) fn holds(&self) -> bool {
         match self.bounds {
             Bounds::AtLeast { floor, .. } => self.value >= floor,
             Bounds::AtMost { floor, .. } => self.value <= floor,

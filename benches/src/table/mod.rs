@@ -3,12 +3,12 @@
 mod append;
 mod bill;
 mod consume;
-mod figure;
+pub(crate) mod figure;
 mod ingest;
 mod instructions;
 mod memory;
 mod restart;
-mod turns;
+pub(crate) mod turns;
 
 use std::io::Write as _;
 use std::path::PathBuf;

@@ -2,13 +2,13 @@
 
 /// Costs of both sides, one pair a round.
 #[derive(Clone, Debug)]
-pub(super) struct Turns {
+pub(crate) struct Turns {
     rounds: Vec<(f64, f64)>,
 }
 
 impl Turns {
     /// Runs both sides so many rounds. Each call gives one run's cost; the first of each is not counted.
-    pub(super) fn take(
+    pub(crate) fn take(
         rounds: usize,
         mut ours: impl FnMut() -> anyhow::Result<f64>,
         mut other: impl FnMut() -> anyhow::Result<f64>,
@@ -25,25 +25,25 @@ impl Turns {
     }
 
     /// Our median cost and the other's.
-    pub(super) fn costs(&self) -> (f64, f64) {
+    pub(crate) fn costs(&self) -> (f64, f64) {
         (median(self.rounds.iter().map(|round| round.0)), median(self.rounds.iter().map(|round| round.1)))
     }
 
     /// The other's cost in ours: how many times cheaper we are. The median of the rounds, and the worst.
-    pub(super) fn times_cheaper(&self) -> (f64, f64) {
+    pub(crate) fn times_cheaper(&self) -> (f64, f64) {
         let ratios = || self.rounds.iter().map(|(ours, other)| other / ours);
         (median(ratios()), ratios().fold(f64::INFINITY, f64::min))
     }
 
     /// Our cost in the other's: how many times as much we cost. The median of the rounds, and the worst.
-    pub(super) fn times_as_much(&self) -> (f64, f64) {
+    pub(crate) fn times_as_much(&self) -> (f64, f64) {
         let ratios = || self.rounds.iter().map(|(ours, other)| ours / other);
         (median(ratios()), ratios().fold(0.0, f64::max))
     }
 }
 
 /// The middle value; 0 of none.
-pub(super) fn median(values: impl Iterator<Item = f64>) -> f64 {
+pub(crate) fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     match values.len() {

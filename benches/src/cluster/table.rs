@@ -1,0 +1,110 @@
+//! The table of the cluster: each row measured, printed with its floor and goal as soon as it is known.
+
+mod consume;
+mod flush;
+mod ingest;
+mod written;
+
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use super::place::Place;
+use crate::cpu;
+use crate::table::figure::Figure;
+
+/// The core of what is measured; the servers and the load maker take what they get.
+const CORE: u32 = 0;
+
+/// Arguments of `table`.
+#[derive(clap::Args, Debug)]
+pub struct TableArgs {
+    #[command(flatten)]
+    place: Place,
+    /// Few rounds and small loads: shows that everything works, not how fast it is.
+    #[arg(long)]
+    quick: bool,
+    /// Only these rows.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    only: Vec<RowName>,
+}
+
+/// A row of the table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+enum RowName {
+    /// Batches of 1,000 to Kafka against librdkafka, one record per pulse.
+    Ingest,
+    /// From a topic to totals against librdkafka's polls.
+    Consume,
+    /// Usage rows to the nodes against the driver alone.
+    Flush,
+    /// Rows written by flushes against keys touched.
+    Written,
+    /// Two workers against one.
+    Workers,
+}
+
+impl RowName {
+    const ALL: [Self; 5] = [Self::Ingest, Self::Consume, Self::Flush, Self::Written, Self::Workers];
+}
+
+/// What all rows need to know.
+struct Session {
+    place: Place,
+    quick: bool,
+}
+
+impl Session {
+    /// A number for a run that counts, and one for a quick look.
+    fn pick<T>(&self, full: T, quick: T) -> T {
+        if self.quick { quick } else { full }
+    }
+
+    fn rounds(&self) -> usize {
+        self.pick(5, 1)
+    }
+
+    /// The arguments of a role.
+    fn role(&self, name: &str, more: &[&str]) -> Vec<OsString> {
+        let flags = self.place.flags();
+        std::iter::once(name)
+            .chain(flags.iter().map(String::as_str))
+            .chain(more.iter().copied())
+            .map(OsString::from)
+            .collect()
+    }
+}
+
+/// Measures the rows and prints them; a row that cannot be measured is a failure, and said.
+///
+/// # Errors
+/// When nothing can be printed.
+pub fn print(args: &TableArgs) -> anyhow::Result<ExitCode> {
+    let session = Session { place: args.place.clone(), quick: args.quick };
+    let mut out = std::io::stdout();
+    writeln!(out, "Machine: {}\n", cpu::machine())?;
+    if args.quick {
+        writeln!(out, "Quick: one round of small loads; only a full run counts.\n")?;
+    }
+    writeln!(out, "{}", Figure::HEADER)?;
+    let mut all_hold = true;
+    for row in RowName::ALL.into_iter().filter(|row| args.only.is_empty() || args.only.contains(row)) {
+        let mut show = |figure: Figure| {
+            all_hold &= figure.holds();
+            // A figure that cannot be printed is seen by the caller as a broken pipe.
+            let _ = writeln!(std::io::stdout(), "{figure}");
+        };
+        let measured = match row {
+            RowName::Ingest => ingest::measure(&session, &mut show),
+            RowName::Consume => consume::measure(&session, &mut show),
+            RowName::Flush => flush::measure(&session, &mut show),
+            RowName::Written => written::measure(&session, &mut show),
+            RowName::Workers => consume::workers(&session, &mut show),
+        };
+        if let Err(error) = measured {
+            all_hold = false;
+            writeln!(out, "| {row:?} | **failed: {error:#}** | | | | no |")?;
+        }
+    }
+    Ok(if all_hold { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
