@@ -1,9 +1,43 @@
-//! Where a pulse stands in the log: [`Rank`] grows over all generations, a [`Position`] names one pulse.
+//! Where a pulse stands in the log: [`Rank`] grows over all generations, a [`Position`] names one pulse, and a partition has
+//! one number over all generations.
 
 use std::fmt;
 
 /// Offsets of one generation lie below 2^40: at a million records a second, 34 years.
 pub const OFFSET_BITS: u32 = 40;
+
+/// The partitions of one generation have numbers below 2^16.
+pub const PARTITION_BITS: u32 = 16;
+/// More generations than this have no rank that a store takes as a version.
+pub const GENERATIONS_MAX: u32 = 1023;
+
+/// `(generation - 1) * 2^16 + index`: one number for each partition of each generation, so that nothing that is kept by
+/// partition ever mixes two generations. Those of the first are their indexes.
+#[must_use]
+pub const fn partition_number(generation: u32, index: u32) -> u32 {
+    (generation.saturating_sub(1) << PARTITION_BITS) | index
+}
+
+/// The generation of a partition's number.
+#[must_use]
+pub const fn partition_generation(number: u32) -> u32 {
+    (number >> PARTITION_BITS) + 1
+}
+
+/// The index of a partition's number within its generation.
+#[must_use]
+pub const fn partition_index(number: u32) -> u32 {
+    number & ((1 << PARTITION_BITS) - 1)
+}
+
+/// A partition's number as it is said to people: its index, behind its generation unless that is the first.
+#[must_use]
+pub fn partition_place(number: u32) -> String {
+    match partition_generation(number) {
+        1 => number.to_string(),
+        generation => format!("{generation}:{}", partition_index(number)),
+    }
+}
 
 /// `generation * 2^40 + offset`: one growing number for the records of a partition's tenants over all generations.
 /// It is also the write timestamp of what the fold stores, so that a later truth always wins.
@@ -86,6 +120,15 @@ impl fmt::Display for Position {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_partition_has_one_number_over_all_generations() {
+        assert_eq!(partition_number(1, 7), 7, "what the first generation left is found as it was");
+        let number = partition_number(GENERATIONS_MAX, 11);
+        assert_eq!((partition_generation(number), partition_index(number)), (GENERATIONS_MAX, 11));
+        assert_eq!([partition_place(7), partition_place(number)], ["7", "1023:11"]);
+        assert!(partition_number(2, 0) > partition_number(1, (1 << PARTITION_BITS) - 1));
+    }
 
     #[test]
     fn ranks_grow_over_generations() {

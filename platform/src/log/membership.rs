@@ -31,24 +31,20 @@ pub trait Membership: Send {
 /// The only member of its log.
 #[derive(Debug)]
 pub struct EveryPartition {
-    partitions: u32,
-    is_told: bool,
+    partitions: Option<Vec<u32>>,
 }
 
 impl EveryPartition {
-    /// Of a log with so many partitions.
+    /// Of a log with these partitions.
     #[must_use]
-    pub const fn of(partitions: u32) -> Self {
-        Self { partitions, is_told: false }
+    pub const fn of(partitions: Vec<u32>) -> Self {
+        Self { partitions: Some(partitions) }
     }
 }
 
 impl Membership for EveryPartition {
     fn changes(&mut self) -> Vec<Change> {
-        if std::mem::replace(&mut self.is_told, true) {
-            return Vec::new();
-        }
-        vec![Change::Assigned((0..self.partitions).collect())]
+        self.partitions.take().map(Change::Assigned).into_iter().collect()
     }
 
     fn let_go(&mut self, _partitions: &[u32]) {}
@@ -62,7 +58,7 @@ mod tests {
 
     #[test]
     fn the_only_member_has_every_partition_at_once_and_for_ever() {
-        let mut membership = EveryPartition::of(3);
+        let mut membership = EveryPartition::of(vec![0, 1, 2]);
         assert_eq!(membership.changes(), [Change::Assigned(vec![0, 1, 2])]);
         assert_eq!(membership.changes(), []);
     }

@@ -4,11 +4,13 @@
 //! A log moves bytes and decides nothing: it stamps `appended_at`, gives each record the next offset of its partition,
 //! and hands out only what is durable.
 
+mod book;
 #[cfg(test)]
 pub(crate) mod conformance;
 pub mod digest;
 pub mod embedded;
 mod generation;
+pub mod generations;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 pub mod membership;
@@ -17,8 +19,11 @@ pub mod metrics;
 use std::time::Duration;
 
 use bytes::Bytes;
+use pulso_domain::position::partition_number;
 use tokio::sync::oneshot;
 
+pub use self::book::LayoutBook;
+pub use self::generation::{DEFAULT_TOPIC, generation_topic};
 use self::membership::{EveryPartition, Membership};
 
 /// Most bytes of one record's value. Kafka's default message limit is 1 MiB; half of it leaves room for headers and
@@ -159,8 +164,22 @@ pub type AppendReply = oneshot::Receiver<Result<Appended, LogError>>;
 
 /// The log. Cheap to share; all methods may be called from any thread.
 pub trait Log: Send + Sync + 'static {
-    /// What this generation is.
+    /// What the newest generation is, which is the one appended to.
     fn layout(&self) -> LogLayout;
+
+    /// Every generation that can be read, the oldest first. Wherever a method or a record names a partition, it is by its
+    /// number over all generations ([`pulso_domain::position::partition_number`]).
+    fn generations(&self) -> Vec<LogLayout> {
+        vec![self.layout()]
+    }
+
+    /// The partitions of all generations.
+    fn partitions(&self) -> Vec<u32> {
+        let numbers = |layout: LogLayout| {
+            (0..layout.partitions).map(move |index| partition_number(layout.generation, index))
+        };
+        self.generations().into_iter().flat_map(numbers).collect()
+    }
 
     /// Appends one record and answers through the channel once it is durable. Records of one partition become durable
     /// in the order of the calls. Never blocks: a full queue answers [`LogError::Unavailable`] at once.
@@ -194,7 +213,7 @@ pub trait Log: Send + Sync + 'static {
     /// # Errors
     /// When the log cannot be asked.
     fn join(&self, _group: &str) -> Result<Box<dyn Membership>, LogError> {
-        Ok(Box::new(EveryPartition::of(self.layout().partitions)))
+        Ok(Box::new(EveryPartition::of(self.partitions())))
     }
 }
 

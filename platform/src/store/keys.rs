@@ -108,6 +108,22 @@ pub fn fates(partition: u32, range_start: Rank, rank: Rank) -> Key {
     Key::new(Table::Fates, fates_partition(partition, range_start), rank.as_u64().to_be_bytes())
 }
 
+/// The store's partition of where the pulses of one range behind a seal went. It lies beside the fates of the range, whose
+/// names are shorter.
+#[must_use]
+pub fn moved_partition(partition: u32, range_start: Rank) -> Vec<u8> {
+    [b"moved".as_slice(), &fates_partition(partition, range_start)].concat()
+}
+
+/// Where pulses of one record behind a seal went: `to` is the partition they went to, and the index of the first of them.
+#[must_use]
+pub fn moved((partition, range_start): (u32, Rank), rank: Rank, to: (u32, u32)) -> Key {
+    let mut clustering = rank.as_u64().to_be_bytes().to_vec();
+    clustering.extend_from_slice(&to.0.to_be_bytes());
+    clustering.extend_from_slice(&to.1.to_be_bytes());
+    Key::new(Table::Fates, moved_partition(partition, range_start), clustering)
+}
+
 /// One archived record. Records of a range lie together, like their fates.
 #[must_use]
 pub fn archived(partition: u32, range_start: Rank, rank: Rank) -> Key {

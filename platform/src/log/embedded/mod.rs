@@ -10,6 +10,7 @@ mod cuts;
 mod disk;
 mod folder;
 mod format;
+mod growth;
 mod index;
 mod point;
 mod queue;
@@ -33,6 +34,7 @@ use tokio::sync::oneshot;
 
 pub use self::cuts::{CutReport, RecordedCut, list_cuts, note_cuts};
 pub use self::disk::{Disk, DiskOperation, Fault, Faults};
+pub use self::growth::{EmbeddedGenerations, GrowReport};
 
 use self::folder::{
     CLOSED, FolderLock, generation_folder, io_error, remove_durably, segment_path, sync_parent,
@@ -109,8 +111,11 @@ pub struct OpenReport {
 pub struct EmbeddedLog {
     shared: Arc<Shared>,
     /// Taken when the log is closed; the lock on the folder ends after the writer.
-    running: Mutex<Option<(Option<JoinHandle<()>>, FolderLock)>>,
+    running: Mutex<Option<Running>>,
 }
+
+/// The writer, unless the log is only read, and the right to the folder.
+type Running = (Option<JoinHandle<()>>, Arc<FolderLock>);
 
 impl EmbeddedLog {
     /// Opens a log, or makes it. Everything it serves from then on is durable.
@@ -119,7 +124,12 @@ impl EmbeddedLog {
     /// When the folder is in use, damaged, of a newer version, or cannot be read or written.
     pub fn open(config: EmbeddedLogConfig) -> Result<(Self, OpenReport), LogError> {
         std::fs::create_dir_all(&config.folder).map_err(io_error("make", &config.folder))?;
-        let lock = FolderLock::take(&config.folder)?;
+        let lock = Arc::new(FolderLock::take(&config.folder)?);
+        Self::open_in(config, lock)
+    }
+
+    /// Opens or makes a generation of a folder that is held.
+    fn open_in(config: EmbeddedLogConfig, lock: Arc<FolderLock>) -> Result<(Self, OpenReport), LogError> {
         let layout = creation::read_layout(&config.folder, config.generation)?;
         let created = layout.is_none();
         let layout = match layout {
@@ -152,6 +162,14 @@ impl EmbeddedLog {
     /// # Errors
     /// When there is no log, or as [`Self::open`].
     pub fn open_read_only(config: &EmbeddedLogConfig) -> Result<(Self, OpenReport), LogError> {
+        Self::read_only_in(config, None)
+    }
+
+    /// As [`Self::open_read_only`], by whoever may hold the folder already.
+    fn read_only_in(
+        config: &EmbeddedLogConfig,
+        lock: Option<Arc<FolderLock>>,
+    ) -> Result<(Self, OpenReport), LogError> {
         let home = generation_folder(&config.folder, config.generation);
         let missing = || LogError::Io {
             doing: format!("open the log in {}", config.folder.display()),
@@ -160,7 +178,7 @@ impl EmbeddedLog {
         if !home.exists() {
             return Err(missing());
         }
-        let lock = FolderLock::take(&config.folder)?;
+        let lock = lock.map_or_else(|| FolderLock::take(&config.folder).map(Arc::new), Ok)?;
         let layout = creation::read_layout(&config.folder, config.generation)?.ok_or_else(missing)?;
         let found = recovery::find(&home, &layout)?;
         let report = report(false, &found);
@@ -169,6 +187,11 @@ impl EmbeddedLog {
         let queue = Queue::refusing("it is open for reading only");
         let shared = Arc::new(Shared::new(segments, queue, end, appended_at));
         Ok((Self { shared, running: Mutex::new(Some((None, lock))) }, report))
+    }
+
+    /// The right to the folder, while it is held.
+    fn lock(&self) -> Option<Arc<FolderLock>> {
+        self.running.lock().as_ref().map(|(_, lock)| Arc::clone(lock))
     }
 
     /// Writes what waits and the last tail mark, and gives the folder free. Readers can still read.

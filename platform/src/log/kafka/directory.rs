@@ -54,11 +54,6 @@ pub(super) fn directory_topic(topic: &str) -> String {
     format!("{topic}.generations")
 }
 
-/// The name of one generation's topic.
-pub(super) fn generation_topic(topic: &str, generation: u32) -> String {
-    if generation == 1 { topic.to_owned() } else { format!("{topic}.g{generation}") }
-}
-
 /// The directory, open.
 pub(super) struct Directory(Arc<Source>);
 

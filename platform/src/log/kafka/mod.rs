@@ -35,18 +35,17 @@ pub use self::topics::{
 };
 
 use self::brokers::Brokers;
-use self::directory::{Directory, Generation, generation_topic};
+use self::directory::{Directory, Generation};
 use self::membership::KafkaMembership;
 use self::producer::ProducerSettings;
 use self::reader::KafkaReader;
 use self::source::Source;
 use self::topics::begins_otherwise;
 use self::watch::{Health, Watch};
+pub use super::DEFAULT_TOPIC;
+use super::generation_topic;
 use super::membership::Membership;
 use super::{AppendReply, Log, LogError, LogLayout, LogReader, LogRecord, RECORD_BYTES_MAX, Watermarks};
-
-/// The log's topic, unless another is given.
-pub const DEFAULT_TOPIC: &str = "resource-consumption";
 
 /// How a log is opened.
 #[derive(Clone, Debug)]

@@ -4,13 +4,13 @@
 use std::time::Duration;
 
 use super::brokers::{Brokers, TopicSettings, WantedTopic};
-use super::directory::{Directory, Generation, directory_topic, generation_topic};
+use super::directory::{Directory, Generation, directory_topic};
 use super::producer::{BATCH_BYTES_MAX, ProducerSettings};
 use super::reader::fetch;
 use super::settings::KafkaSettings;
 use super::source::Source;
 use super::{DEFAULT_TOPIC, KafkaLogOptions};
-use crate::log::{LogError, LogLayout};
+use crate::log::{LogError, LogLayout, generation_topic};
 use crate::service::clock::Clock;
 
 /// Most bytes of a batch in a topic of pulses: a record of full size, and room for what foreign clients put around theirs.
