@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::Message;
+use pulso_domain::position::partition_number;
 use pulso_platform::log::{Appended, Log, LogError};
 use pulso_platform::service::clock::Clock;
 use pulso_proto::v1;
@@ -133,7 +134,8 @@ impl Ingest {
     /// # Errors
     /// When the log does not confirm it.
     pub(crate) async fn bury(&self, poison: &Poison, origin: &str) -> Result<Appended, LogError> {
-        let (partition, value) = poison.record(origin, self.clock.now(), self.partitions);
+        let (index, value) = poison.record(origin, self.clock.now(), self.partitions);
+        let partition = partition_number(self.log.layout().generation, index);
         let reply = self.log.append(partition, vec![value]);
         let unknown = |why: &str| Err(LogError::Unknown(why.to_owned()));
         match tokio::time::timeout(self.settings.ack_timeout, reply).await {

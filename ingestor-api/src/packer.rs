@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use parking_lot::Mutex;
+use pulso_domain::position::partition_number;
 use pulso_domain::time::Instant;
 use pulso_platform::log::{AppendReply, Appended, Log, LogError, RECORD_BYTES_MAX, RECORD_PULSES_MAX};
 use tokio::sync::mpsc;
@@ -45,7 +46,9 @@ impl Packer {
     /// Lanes for each partition of the log; each is driven by a task in `tasks` until `stop` is cancelled and its
     /// last record has its outcome.
     pub(crate) fn start(log: &Arc<dyn Log>, tasks: &mut JoinSet<()>, stop: &CancellationToken) -> Self {
-        let lanes = (0..log.layout().partitions).map(|partition| {
+        let layout = log.layout();
+        let lanes = (0..layout.partitions).map(|index| {
+            let partition = partition_number(layout.generation, index);
             let (confirm, confirmations) = mpsc::unbounded_channel();
             let gather = Mutex::new(Gather::default());
             let lane = Arc::new(Lane { partition, log: Arc::clone(log), gather, confirm });

@@ -9,9 +9,8 @@ use pulso_proto::v1;
 
 use crate::fold::halt::Stop;
 use crate::fold::partition::FoldConfig;
-use crate::fold::state::FoldState;
-use crate::lookup;
 use crate::worker::PartitionWorker;
+use crate::{generations, lookup};
 
 const NANOS_PER_MILLI: i64 = 1_000_000;
 
@@ -94,8 +93,8 @@ pub fn skip(
     if note.trim().is_empty() {
         return Err(AdminError::NoNote);
     }
-    let layout = log.layout();
-    let first = FoldState::first(layout.generation, layout.log_id);
+    let waits = || Stop::Retry("the generation before it is not folded past its seal".to_owned());
+    let first = generations::first_state(&**store, &log.generations(), partition)?.ok_or_else(waits)?;
     let mut worker = PartitionWorker::open(Arc::clone(store), config, &first)?;
     if worker.is_rewinding() {
         return Err(AdminError::Rewinding(partition));

@@ -8,19 +8,18 @@ use std::ops::Range;
 
 use prost::Message;
 use pulso_domain::fate::Fate;
-use pulso_domain::partitioner::partition_of;
 use pulso_domain::position::{Position, Rank};
 use pulso_domain::window::{Level, Window};
 use pulso_platform::log::{Log, LogRecord};
 use pulso_platform::store::{Range as CellRange, Store, Table, keys};
 use pulso_proto::v1;
 
-use crate::blobs;
 use crate::fold::directory::entry_offsets;
 use crate::fold::halt::{Halt, Stop};
 use crate::fold::ids::RunShape;
 use crate::fold::letters::read_fate;
 use crate::fold::record::{RecordParts, split};
+use crate::{blobs, generations};
 
 /// Directories read at a time.
 const DIRECTORIES_PER_READ: usize = 256;
@@ -101,10 +100,12 @@ pub struct Archive<'a> {
 }
 
 impl Archive<'_> {
-    /// The partition of a tenant's pulses.
+    /// The partition of a tenant's pulses in the generation of a rank.
     #[must_use]
-    pub fn partition_of(&self, tenant_id: &str) -> u32 {
-        partition_of(tenant_id.as_bytes(), self.log.layout().partitions)
+    pub fn partition_at(&self, tenant_id: &str, rank: Rank) -> u32 {
+        let layouts = self.log.generations();
+        let layout = layouts.iter().find(|layout| layout.generation == rank.generation());
+        layout.map_or(0, |layout| generations::partition_of_tenant(layout, tenant_id))
     }
 
     /// Shows each pulse of the records that hold wanted ones, in order of position; the records' other pulses of the
@@ -117,7 +118,6 @@ impl Archive<'_> {
         filter: &PulseFilter<'_>,
         mut visit: impl FnMut(ArchivedPulse<'_>) -> Next,
     ) -> Result<(), Stop> {
-        let partition = self.partition_of(filter.tenant_id);
         let mut from = self.shape.range_start(filter.from.rank, 0).as_u64().to_be_bytes().to_vec();
         loop {
             let range = CellRange { from, ..CellRange::all() };
@@ -132,6 +132,7 @@ impl Archive<'_> {
                     v1::Directory::decode(cell.value.clone()).map_err(|_| unreadable("directory"))?;
                 let start = rank_of(clustering)?;
                 let ranks = wanted_ranks(&directory, filter, start);
+                let partition = self.partition_at(filter.tenant_id, start);
                 if self.visit_records(partition, &ranks, filter.from, &mut visit)? == Next::Enough {
                     return Ok(());
                 }

@@ -12,13 +12,15 @@ mod burst;
 pub mod desk;
 pub mod fold;
 mod fold_loop;
+pub mod generations;
 pub mod halts;
 pub mod handoff;
 #[cfg(feature = "kafka")]
 pub mod letter_topic;
 pub mod lookup;
 pub mod metrics;
-mod opening;
+mod moving;
+pub mod opening;
 mod owned;
 pub mod pipeline;
 mod reading;

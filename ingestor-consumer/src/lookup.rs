@@ -42,6 +42,25 @@ pub fn find_id(
     Err(Halt::StoreIncomplete("a listed id run".to_owned()).into())
 }
 
+/// The entry of an id in one of these partitions, those of its tenant in each generation, and which partition that is; the
+/// first one where an id that was forgotten was counted again.
+///
+/// # Errors
+/// As [`find_id`].
+pub fn find_id_in(
+    store: &dyn Store,
+    shape: &RunShape,
+    partitions: &[u32],
+    id: (&str, IdHash),
+) -> Result<Option<(u32, IdEntry)>, Stop> {
+    for partition in partitions {
+        if let Some(entry) = find_id(store, shape, *partition, id)? {
+            return Ok(Some((*partition, entry)));
+        }
+    }
+    Ok(None)
+}
+
 /// How often the list is read again.
 const LISTED_MAX: u32 = 8;
 

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use pulso_platform::log::{Log, LogError};
+use pulso_domain::fingerprint::HashKey;
+use pulso_domain::position::partition_generation;
+use pulso_platform::log::{Log, LogError, LogLayout, generation_topic};
 
 use crate::fold::halt::{Halt, Stop};
 use crate::fold::ids::RunShape;
@@ -10,8 +12,10 @@ use crate::fold::partition::{FoldConfig, FoldRules};
 use crate::fold::state::{FoldState, chain};
 use crate::pipeline::{ConsumerConfig, ConsumerDeps};
 use crate::worker::PartitionWorker;
+use crate::{generations, moving};
 
-/// Opens a partition: what is folded of it goes on from the progress.
+/// Opens a partition: what is folded of it goes on from the progress. `None` while the generation before its own is not
+/// folded past its seal.
 ///
 /// # Errors
 /// A retry while the store or the log cannot be used; a halt when it must not be folded.
@@ -19,24 +23,33 @@ pub(crate) fn open_partition(
     config: &ConsumerConfig,
     deps: &ConsumerDeps,
     partition: u32,
-) -> Result<PartitionWorker, Stop> {
-    let layout = deps.log.layout();
-    let fold_config = FoldConfig {
-        partition,
-        partitions: layout.partitions,
-        topic: config.topic.clone(),
-        shape: RunShape::FORMAT,
-        hash_key: deps.hash_key,
-        rules: FoldRules::ALL,
-    };
-    let first = FoldState::first(layout.generation, layout.log_id);
+) -> Result<Option<PartitionWorker>, Stop> {
+    let layouts = deps.log.generations();
+    let Some(first) = generations::first_state(&*deps.store, &layouts, partition)? else { return Ok(None) };
+    let fold_config = fold_config(&layouts, partition, &config.topic, deps.hash_key);
     let mut worker = PartitionWorker::open(Arc::clone(&deps.store), fold_config, &first)?;
     worker.archive_in(config.archive);
     worker.hand_over_to(deps.handoff.confirmed());
     worker.send_letters_to(deps.letters.clone());
+    worker.send_strays_to(Some(moving::outlet(Arc::clone(&deps.log))));
     verify(&*deps.log, partition, worker.fold().state())?;
     worker.pass_gap();
-    Ok(worker)
+    Ok(Some(worker))
+}
+
+/// How a partition of a log is folded.
+#[must_use]
+pub fn fold_config(layouts: &[LogLayout], partition: u32, topic: &str, hash_key: HashKey) -> FoldConfig {
+    let layout = generations::layout_of(layouts, partition);
+    FoldConfig {
+        partition,
+        partitions: layout.map_or(1, |layout| layout.partitions),
+        earlier: generations::earlier_partitions(layouts, partition),
+        topic: generation_topic(topic, partition_generation(partition)),
+        shape: RunShape::FORMAT,
+        hash_key,
+        rules: FoldRules::ALL,
+    }
 }
 
 /// Reads the last folded record again and compares: another log, or one that lost records, is never folded on.

@@ -5,6 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, TryRecvError};
+use pulso_domain::position::partition_generation;
 use pulso_platform::log::membership::{Change, Membership};
 use pulso_platform::log::{LogError, LogReader};
 use pulso_platform::service::clock::Clock;
@@ -117,9 +118,17 @@ impl<'a> Reading<'a> {
         if self.assigned.is_empty() || Instant::now() < self.open_not_before {
             return;
         }
+        let mut waiting = BTreeSet::new();
         while let Some(partition) = self.assigned.pop_first() {
+            // While one of a generation waits for the one before, so do all.
+            let generation = partition_generation(partition);
+            if waiting.last().is_some_and(|other| partition_generation(*other) == generation) {
+                waiting.insert(partition);
+                continue;
+            }
             match open_partition(self.config, self.deps, partition) {
-                Ok(worker) => {
+                Ok(None) => drop(waiting.insert(partition)),
+                Ok(Some(worker)) => {
                     let offset = worker.fold().state().offset;
                     self.owned.take(partition, offset);
                     self.next.insert(partition, offset);
@@ -131,10 +140,15 @@ impl<'a> Reading<'a> {
                 Err(Stop::Retry(reason)) => {
                     tracing::warn!(partition, reason, "the partition cannot be opened now");
                     self.assigned.insert(partition);
+                    self.assigned.append(&mut waiting);
                     self.open_not_before = Instant::now() + RETRY_WAIT;
                     return;
                 }
             }
+        }
+        if !waiting.is_empty() {
+            self.assigned = waiting;
+            self.open_not_before = Instant::now() + RETRY_WAIT;
         }
     }
 

@@ -1,16 +1,18 @@
 //! Handing stored usage records over again: rows as they stand, never sums of a slice, so that whoever has them already
 //! changes nothing.
 
-use pulso_domain::partitioner::partition_of;
+use std::collections::BTreeSet;
+
 use pulso_domain::time::Instant;
 use pulso_domain::usage::{RowKey, UsageRow, usage_partition_key};
 use pulso_domain::window::Window;
+use pulso_platform::log::LogLayout;
 use pulso_platform::store::{Cell, Range, Store, StoreError, Table, keys};
 use pulso_proto::{usage, v1};
 
 use crate::fold::halt::Stop;
 use crate::handoff::{Handoff, Handover};
-use crate::lookup;
+use crate::{generations, lookup};
 
 /// Cells read in one go.
 const PAGE_CELLS: usize = 1000;
@@ -41,22 +43,28 @@ pub struct Republished {
     pub records: u64,
 }
 
-/// Hands every selected record of a log with so many partitions over again, a tenant's month at a time.
+/// Hands every selected record of a log with these generations over again, a tenant's month at a time.
 ///
 /// # Errors
 /// When the store cannot be read, or the hand-off does not take them.
 pub fn republish(
     store: &dyn Store,
-    partitions: u32,
+    layouts: &[LogLayout],
     selection: &Selection,
     handoff: &dyn Handoff,
 ) -> Result<Republished, Stop> {
     let mut done = Republished::default();
-    let of_tenant = selection.tenant_id.as_deref().map(|tenant| partition_of(tenant.as_bytes(), partitions));
-    for partition in of_tenant.map_or(0..partitions, |one| one..one + 1) {
+    let of_tenant = |tenant: &str| generations::partitions_of_tenant(layouts, tenant);
+    let all = || generations::partitions(layouts).collect();
+    // A month whose pulses stand in several generations is listed in each, and is the same.
+    let mut seen = BTreeSet::new();
+    for partition in selection.tenant_id.as_deref().map_or_else(all, of_tenant) {
         // Everything below was handed over before the progress passed it, so this marker says nothing new.
         let through = lookup::folded_through(store, partition)?;
         for (tenant_id, month) in months(store, partition, selection)? {
+            if layouts.len() > 1 && !seen.insert((tenant_id.clone(), month)) {
+                continue;
+            }
             let records = records(store, (&tenant_id, month), selection)?;
             done.months += 1;
             done.records += records.len() as u64;

@@ -14,15 +14,17 @@ use pulso_proto::v1;
 use crate::archive::Kept;
 use crate::blobs::Blobs;
 use crate::fold::halt::{Halt, Stop};
+use crate::fold::ids::RunShape;
 use crate::fold::ids::cell::Cell;
 use crate::fold::ids::open::OpenRun;
 use crate::fold::letter_message::{LetterMessage, LetterOutlet};
+use crate::fold::moved::{Stray, StrayOutlet};
 use crate::fold::partition::{FoldConfig, PartitionFold, Start};
 use crate::fold::prepare::CellName;
 use crate::fold::rows::row_key;
 use crate::fold::state::FoldState;
 use crate::handoff::{Handoff, Handover};
-use crate::runs;
+use crate::{generations, runs};
 
 /// How often a lost compare-and-set is tried again before the step is given back: each loss means that someone else won.
 const LOST_MAX: u32 = 16;
@@ -42,6 +44,10 @@ pub struct PartitionWorker {
     letters: Option<Arc<LetterOutlet>>,
     /// The rank that dead letters were sent through: a store that fails does not have them sent at each try.
     letters_sent: Rank,
+    /// Who appends what arrived behind a seal to the next generation.
+    strays: Option<Arc<StrayOutlet>>,
+    /// The rank that it was appended through, so that a store that fails does not have it appended at each try.
+    strays_sent: Rank,
 }
 
 /// A rewind that is under way: what stands in the store must come out again.
@@ -85,12 +91,24 @@ impl PartitionWorker {
             }
         };
         // The list is read behind the open run: a run that was listed, merged and removed meanwhile is then covered.
-        let open = load_open(&*store, &config, &state)?;
+        let open = load_open(&*store, &config.shape, partition, &state)?;
+        let earlier = generations::load_earlier(&*store, &config, &[])?;
         let (index, list) = runs::load_index(&*store, partition, &config.shape, &[])?;
-        let fold = PartitionFold::start(config, Start { state, index, list, open })?;
+        let mut fold = PartitionFold::start(config, Start { state, index, list, open })?;
+        fold.look_back(earlier);
         let handed = fold.state().rank();
-        let (letters, letters_sent) = (None, Rank::ZERO);
-        Ok(Self { store, fold, rewind, blobs: None, handoff: None, handed, letters, letters_sent })
+        Ok(Self {
+            store,
+            fold,
+            rewind,
+            blobs: None,
+            handoff: None,
+            handed,
+            letters: None,
+            letters_sent: Rank::ZERO,
+            strays: None,
+            strays_sent: Rank::ZERO,
+        })
     }
 
     /// Says where folded records are archived; without a word, nowhere but in the log.
@@ -108,10 +126,17 @@ impl PartitionWorker {
         self.letters = outlet;
     }
 
-    /// Bytes of the archive that wait for a flush: what the shell bounds, besides what the fold holds.
+    /// Says who moves records behind a seal on; without a word, a sealed partition waits at the first of them.
+    pub fn send_strays_to(&mut self, outlet: Option<Arc<StrayOutlet>>) {
+        self.strays = outlet;
+    }
+
+    /// Bytes of the archive, and of records behind a seal, that wait for a flush: what the shell bounds, besides what the
+    /// fold holds.
     #[must_use]
     pub fn archive_bytes(&self) -> usize {
-        self.blobs.as_ref().map_or(0, Blobs::bytes)
+        let strays: usize = self.fold.strays().iter().map(|stray| stray.value.len()).sum();
+        self.blobs.as_ref().map_or(0, Blobs::bytes) + strays
     }
 
     /// The fold.
@@ -168,7 +193,6 @@ impl PartitionWorker {
         }
         let (rows, cells) = (needs.rows.clone(), needs.cells.clone());
         let directories = needs.directories.clone();
-        let partition = self.fold.config().partition;
         let range = self.fold.config().shape.range_start(self.fold.state().rank(), 0);
         let mut names = Vec::with_capacity(rows.len() + cells.len() + directories.len());
         names.extend(rows.iter().map(|slot| {
@@ -176,7 +200,7 @@ impl PartitionWorker {
             Key::new(Table::Usage, key.partition_key(), key.clustering_key())
         }));
         names.extend(cells.iter().map(|name| {
-            keys::run_cell(&keys::run_partition(partition, name.level, name.start), name.prefix)
+            keys::run_cell(&keys::run_partition(name.partition, name.level, name.start), name.prefix)
         }));
         names.extend(directories.iter().map(|tenant| keys::directory(tenant, range)));
         let mut found = self.store.get(&names)?.into_iter().map(|cell| cell.map(|cell| cell.value));
@@ -207,6 +231,8 @@ impl PartitionWorker {
         let config = self.fold.config();
         let (index, list) =
             runs::load_index(&*self.store, config.partition, &config.shape, &self.fold.index().runs)?;
+        let earlier = generations::load_earlier(&*self.store, config, self.fold.earlier())?;
+        self.fold.look_back(earlier);
         Ok(self.fold.adopt(index, list)?)
     }
 
@@ -222,10 +248,12 @@ impl PartitionWorker {
             }
             let (mut flush, checkpoint) = self.fold.checkpoint();
             flush.cells.extend(self.blobs.iter().flat_map(|blobs| blobs.waiting().iter().cloned()));
-            let written = self.send_letters(&flush, checkpoint.through);
-            match written.and_then(|()| self.write(flush, checkpoint.through)) {
+            let sent = self.send_letters(&flush, checkpoint.through);
+            let sent = sent.and_then(|()| self.move_strays(checkpoint.through));
+            match sent.and_then(|()| self.write(flush, checkpoint.through)) {
                 Ok(Flushed::Done) => {
                     self.handed = checkpoint.through;
+                    self.fold.forget_strays(checkpoint.through);
                     let changed = self.fold.confirm(checkpoint);
                     self.blobs.iter_mut().for_each(Blobs::confirm);
                     self.pass_rewind()?;
@@ -285,6 +313,21 @@ impl PartitionWorker {
             outlet(&letters).map_err(Stop::Retry)?;
         }
         self.letters_sent = through;
+        Ok(())
+    }
+
+    /// Appends what arrived behind the seal to the next generation, what was not appended before, and waits until it is
+    /// durable there: before the progress passes it. What a rewind reads again was moved the first time.
+    fn move_strays(&mut self, through: Rank) -> Result<(), Stop> {
+        let passed = self.rewind.as_ref().map_or(Rank::ZERO, |rewind| rewind.stored.rank());
+        let from = self.strays_sent.max(passed);
+        let strays: Vec<Stray> =
+            self.fold.strays().iter().filter(|stray| stray.rank >= from).cloned().collect();
+        if !strays.is_empty() {
+            let nobody = || Stop::Retry("nobody moves records behind the seal".to_owned());
+            self.strays.as_ref().ok_or_else(nobody)?(&strays)?;
+        }
+        self.strays_sent = through;
         Ok(())
     }
 
@@ -380,15 +423,19 @@ fn rewound(
 }
 
 /// The growing run of the range that the state stands in; `None` at a border, or when the store lacks any of it.
-fn load_open(store: &dyn Store, config: &FoldConfig, state: &FoldState) -> Result<Option<OpenRun>, Stop> {
-    let shape = config.shape;
+pub(crate) fn load_open(
+    store: &dyn Store,
+    shape: &RunShape,
+    partition: u32,
+    state: &FoldState,
+) -> Result<Option<OpenRun>, Stop> {
     let start = shape.range_start(state.rank(), 0);
     if start == state.rank() {
         return Ok(None);
     }
-    let run = keys::run_partition(config.partition, 0, start);
+    let run = keys::run_partition(partition, 0, start);
     let Some(header) = runs::load_header(store, &run, start)? else { return Ok(None) };
     let cells = runs::load_cells(store, &run, start, 0..shape.cells(0))?;
     let Some(cells) = cells.into_iter().collect::<Option<Vec<_>>>() else { return Ok(None) };
-    Ok(Some(OpenRun::resume(shape, header, &cells, Position::new(state.rank(), 0))))
+    Ok(Some(OpenRun::resume(*shape, header, &cells, Position::new(state.rank(), 0))))
 }

@@ -17,6 +17,7 @@ use pulso_ingestor_consumer::fold::halt::{Halt, Stop};
 use pulso_ingestor_consumer::fold::ids::RunShape;
 use pulso_ingestor_consumer::fold::letter_message::LetterMessage;
 use pulso_ingestor_consumer::fold::partition::{FoldConfig, FoldRules};
+use pulso_ingestor_consumer::fold::record::RECORD_FORMAT;
 use pulso_ingestor_consumer::fold::state::FoldState;
 use pulso_ingestor_consumer::runs;
 use pulso_ingestor_consumer::worker::PartitionWorker;
@@ -32,6 +33,7 @@ fn config() -> FoldConfig {
     FoldConfig {
         partition: 0,
         partitions: 1,
+        earlier: Vec::new(),
         topic: "resource-consumption".into(),
         shape: SHAPE,
         hash_key: HashKey::new([5; 16]),
@@ -218,9 +220,16 @@ fn a_pulse_of_another_partition_is_misrouted() {
 fn a_newer_record_halts_and_nothing_of_it_is_counted() {
     let store = Arc::new(MemoryStore::new());
     let mut worker = open(&store);
-    let newer = v1::PulseBatch { format_version: 3, pulses: vec![pulse("a", "1", 0)], ..Default::default() };
+    let newer = v1::PulseBatch {
+        format_version: RECORD_FORMAT + 1,
+        pulses: vec![pulse("a", "1", 0)],
+        ..Default::default()
+    };
     let stop = worker.fold_record(&raw_record(0, newer.encode_to_vec())).expect_err("halts");
-    assert!(matches!(stop, Stop::Halt(Halt::NeedsUpgrade { found: 3, .. })), "{stop}");
+    assert!(
+        matches!(stop, Stop::Halt(Halt::NeedsUpgrade { found, .. }) if found == RECORD_FORMAT + 1),
+        "{stop}"
+    );
     assert_eq!(worker.fold().state().offset, 0);
 }
 

@@ -11,6 +11,7 @@ use prost::Message;
 use pulso_domain::fate::Fate;
 use pulso_domain::fingerprint::HashKey;
 use pulso_domain::partitioner::partition_of;
+use pulso_domain::position::Rank;
 use pulso_domain::usage::{UsageChanged, UsageRow, usage_clustering_prefix, usage_partition_key};
 use pulso_domain::window::Window;
 use pulso_ingestor_consumer::admin::{self, Actor, AdminError};
@@ -365,7 +366,7 @@ fn the_archive_shows_pulses(mut world: World) {
         .expect("reads");
     assert_eq!(counted, 200);
     assert!(others.is_empty() || others == ["duplicate", "conflict"], "{others:?}");
-    let partition = archive.partition_of("acme");
+    let partition = archive.partition_at("acme", Rank::new(1, 0).expect("fits"));
     let hash = world.hash_key().id_hash("acme", "p-7");
     let entry = lookup::find_id(&*store, &RunShape::FORMAT, partition, ("p-7", hash)).expect("reads");
     assert!(entry.is_some());
@@ -409,6 +410,7 @@ fn skip_the_newer_record(world: &World, partition: u32) {
     let config = FoldConfig {
         partition,
         partitions: PARTITIONS,
+        earlier: Vec::new(),
         topic: "resource-consumption".into(),
         shape: RunShape::FORMAT,
         hash_key: world.hash_key(),

@@ -28,6 +28,7 @@ fn open(store: Arc<dyn Store>) -> PartitionWorker {
     let config = FoldConfig {
         partition: 0,
         partitions: 1,
+        earlier: Vec::new(),
         topic: "resource-consumption".into(),
         shape: SHAPE,
         hash_key: HashKey::new([5; 16]),

@@ -52,7 +52,7 @@ impl Api {
 
     /// An error unless the tenant is known and its partition is not halted.
     pub(crate) fn known_tenant(&self, tenant_id: &str) -> Result<(), Problem> {
-        self.sources.refuse_halted(self.sources.partition_of(tenant_id))?;
+        self.sources.refuse_halted_tenant(tenant_id)?;
         if self.sources.has_usage(tenant_id)? || self.sources.is_in_catalog(tenant_id) {
             return Ok(());
         }

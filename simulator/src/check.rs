@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use prost::Message;
 use pulso_domain::fate::{Fate, FateCounts};
+use pulso_domain::fingerprint::HashKey;
 use pulso_domain::position::{Position, Rank};
 use pulso_domain::reason::Reason;
 use pulso_domain::usage::{RowKey, UsageRow};
@@ -17,25 +18,32 @@ use pulso_platform::store::{Cell, Key, Table, keys};
 use pulso_proto::v1;
 
 use crate::faulty::FaultyStore;
-use crate::history::PARTITION;
+use crate::history::{partition_of_generation, rank};
 use crate::mutant::Mutant;
-use crate::oracle::{DirectoryName, Row, RowName, Truth, rank};
+use crate::oracle::{DirectoryName, Row, RowName, Truth};
 use crate::world::{SHAPE, World};
 
 /// Compares what a life left with the truth; the first difference, if any.
 #[must_use]
 pub fn difference(world: &World) -> Option<String> {
-    let mut end = End { store: &mut world.store(), truth: world.truth() };
+    let truth = world.truth();
+    let places = 0..world.generations();
+    let lengths: Vec<u64> = places.clone().map(|place| world.records(place)).collect();
+    let forgotten_below: Vec<Rank> = places.clone().map(|place| world.forgotten_below(place)).collect();
+    let mut end = End { store: &mut world.store(), truth: &truth };
     let sums_only = matches!(world.mutant(), Some(Mutant::Counters | Mutant::LooseDeltas));
-    let forgotten_below = world.forgotten_below();
     end.rows(sums_only)
-        .or_else(|| end.progress(world.history().records.len() as u64))
-        .or_else(|| end.borders())
+        .or_else(|| places.clone().find_map(|place| end.progress(place, lengths[place])))
+        .or_else(|| places.clone().find_map(|place| end.borders(place)))
         .or_else(|| end.fates())
+        .or_else(|| end.traces())
         .or_else(|| end.letters())
         .or_else(|| end.directory())
         .or_else(|| end.months())
-        .or_else(|| end.ids(world, forgotten_below))
+        .or_else(|| {
+            let key = world.hash_key();
+            places.clone().find_map(|place| end.ids(key, (place, lengths[place]), forgotten_below[place]))
+        })
 }
 
 struct End<'a> {
@@ -102,23 +110,25 @@ impl End<'_> {
         FoldState::decode(&self.read(key)?.value).ok()
     }
 
-    fn progress(&mut self, end: u64) -> Option<String> {
+    fn progress(&mut self, place: usize, end: u64) -> Option<String> {
         let found = self
-            .state(&keys::progress(PARTITION))
+            .state(&keys::progress(partition_of_generation(place)))
             .map(|state| (state.offset, state.counts, state.floor_seconds));
-        difference_of("progress", &found, &Some((end, self.truth.counts, self.truth.floor)))
+        let truth = &self.truth.generations[place];
+        difference_of("progress", &found, &Some((end, truth.counts, truth.floor)))
     }
 
-    fn borders(&mut self) -> Option<String> {
-        let end = self.truth.counts_before.len() as u64 - 1;
+    fn borders(&mut self, place: usize) -> Option<String> {
+        let counts_before = &self.truth.generations[place].counts_before;
+        let end = counts_before.len() as u64 - 1;
         let step = SHAPE.span(0) as usize;
         let truth: BTreeMap<u64, FateCounts> = (step as u64..=end)
             .step_by(step)
-            .map(|offset| (offset, self.truth.counts_before[offset as usize]))
+            .map(|offset| (offset, counts_before[offset as usize]))
             .collect();
         let mut found = BTreeMap::new();
         for offset in truth.keys() {
-            let state = self.state(&keys::border(PARTITION, rank(*offset)));
+            let state = self.state(&keys::border(partition_of_generation(place), rank(place, *offset)));
             found.extend(state.map(|state| (*offset, state.counts)));
         }
         first_difference("border", &found, &truth)
@@ -126,7 +136,8 @@ impl End<'_> {
 
     fn fates(&mut self) -> Option<String> {
         let mut found: BTreeMap<Position, Fate> = BTreeMap::new();
-        for (key, cell) in self.table(Table::Fates) {
+        let cells = self.table(Table::Fates);
+        for (key, cell) in cells.into_iter().filter(|(key, _)| !is_trace(key)) {
             let rank = rank_of(&key.clustering);
             let Ok(fates) = v1::RecordFates::decode(cell.value) else {
                 return Some(format!("unreadable {key:?}"));
@@ -135,6 +146,19 @@ impl End<'_> {
             found.extend(fates.not_counted.iter().filter_map(fate));
         }
         first_difference("fate", &found, &self.truth.fates)
+    }
+
+    /// Where pulses behind the seal went.
+    fn traces(&mut self) -> Option<String> {
+        let mut found: BTreeMap<(Rank, u32), Rank> = BTreeMap::new();
+        for (key, cell) in self.table(Table::Fates).into_iter().filter(|(key, _)| is_trace(key)) {
+            let Ok(to) = v1::MovedTo::decode(cell.value) else {
+                return Some(format!("unreadable {key:?}"));
+            };
+            let first = to.indexes.first().copied().unwrap_or(u32::MAX);
+            found.insert((rank_of(&key.clustering), first), rank(to.generation as usize - 1, to.offset));
+        }
+        first_difference("trace", &found, &self.truth.traces)
     }
 
     fn letters(&mut self) -> Option<String> {
@@ -183,13 +207,16 @@ impl End<'_> {
 
     /// Every id that was counted, where it was counted first; those that have expired at the lowest offset held may be
     /// forgotten.
-    fn ids(&mut self, world: &World, forgotten_below: Rank) -> Option<String> {
-        let key = world.config().hash_key;
-        let remembered = |position: &Position| position.rank >= forgotten_below;
+    fn ids(&mut self, key: HashKey, (place, records): (usize, u64), forgotten_below: Rank) -> Option<String> {
+        let partition = partition_of_generation(place);
+        let generation = rank(place, 0).generation();
+        let remembered = |position: &Position| {
+            position.rank >= forgotten_below && position.rank.generation() == generation
+        };
         let counted = self.truth.counted.iter().filter(|(_, _, position)| remembered(position));
         let truth = counted.map(|(tenant, id, position)| (*position, key.id_hash(tenant, id))).collect();
-        let end = rank(world.history().records.len() as u64);
-        let list = self.read(&keys::run_list(PARTITION)).map(|cell| v1::RunList::decode(cell.value));
+        let end = rank(place, records);
+        let list = self.read(&keys::run_list(partition)).map(|cell| v1::RunList::decode(cell.value));
         let Ok(list) = list.unwrap_or_else(|| Ok(v1::RunList::default())) else {
             return Some("unreadable list of runs".to_owned());
         };
@@ -202,7 +229,7 @@ impl End<'_> {
         }
         let mut found = BTreeMap::new();
         for (level, start) in runs {
-            let run = keys::run_partition(PARTITION, level, start);
+            let run = keys::run_partition(partition, level, start);
             for prefix in 0..SHAPE.cells(level) {
                 let cell = self.read(&keys::run_cell(&run, prefix));
                 let Some(cell) = cell.and_then(|cell| cell::Cell::decode(start, cell.value)) else {
@@ -218,6 +245,10 @@ impl End<'_> {
         found.retain(|position, _| remembered(position));
         first_difference("id entry", &found, &truth)
     }
+}
+
+fn is_trace(key: &Key) -> bool {
+    key.partition.starts_with(b"moved")
 }
 
 fn rank_of(bytes: &[u8]) -> Rank {

@@ -3,9 +3,12 @@
 //! Effects are sent stage by stage, as [`Flush`] demands: cells in any order, then lists, then the checkpoint. Within a
 //! stage nothing is atomic.
 
-use pulso_platform::store::{Cell, CompareAndSet, Flush, Flushed, Key, StoreError, Table};
+use pulso_domain::position::{Rank, partition_number};
+use pulso_ingestor_consumer::fold::state::FoldState;
+use pulso_platform::store::{Cell, CompareAndSet, Flush, Flushed, Key, StoreError, Table, keys};
 
 use crate::dice::Dice;
+use crate::history::{INDEX, LAYOUTS};
 use crate::mutant::Mutant;
 use crate::replicas::{Held, Reach, Replicas};
 use crate::tally::Tally;
@@ -24,8 +27,8 @@ pub struct FaultyStore {
     pub tally: Tally,
     /// The sender that died within its last call.
     pub crashed: Option<u32>,
-    /// The greatest confirmed progress.
-    pub confirmed: u64,
+    /// The greatest confirmed progress of each generation.
+    pub confirmed: [u64; 2],
     /// How many effects were sent, the answers of flushes counted too.
     pub effects_sent: u64,
     /// The sender dies exactly at these.
@@ -72,13 +75,24 @@ impl FaultyStore {
             weather,
             tally: Tally::default(),
             crashed: None,
-            confirmed: 0,
+            confirmed: [0; 2],
             effects_sent: 0,
             crash_at: None,
             mutant,
             clock: 1 << 42,
             loss_felt: false,
         }
+    }
+
+    /// The other partition of the first generation is folded past its seal from the beginning: what this simulates is one.
+    pub fn know_quiet_partition(&mut self) {
+        let layout = LAYOUTS[0];
+        let mut state = FoldState::first(layout.generation, layout.log_id);
+        state.sealed_at = Some(0);
+        let held = Held { version: state.rank().as_u64(), value: Some(state.encode()) };
+        let key = keys::progress(partition_number(layout.generation, INDEX + 1));
+        let everywhere = Reach { troubled: false, laggard: 0, late: 0 };
+        self.replicas.write(&mut self.dice, everywhere, NOBODY, (&key, &held));
     }
 
     /// Ends all faults: what is under way stays under way.
@@ -168,8 +182,10 @@ impl FaultyStore {
     }
 
     fn confirm(&mut self, sender: u32, progress: Option<u64>) {
-        if let Some(progress) = progress.filter(|progress| *progress > self.confirmed) {
-            self.confirmed = progress;
+        let Some(progress) = progress else { return };
+        let confirmed = &mut self.confirmed[Rank::from_u64(progress).generation() as usize - 1];
+        if progress > *confirmed {
+            *confirmed = progress;
             self.replicas.newest_confirmed = self.replicas.newest_confirmed.max(sender);
         }
     }

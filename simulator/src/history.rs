@@ -1,23 +1,29 @@
-//! The log of one seed, made in advance: what each record says, for the oracle, and its bytes, for the fold.
+//! The log of one seed: what each record says, for the oracle, and its bytes, for the fold. Half of the seeds have a second
+//! generation: the first ends with a seal and with what arrived behind it, and both are written by one author, so that
+//! retries and conflicts stand on both sides of the border.
 //!
 //! Small on purpose: few tenants, SKUs and hours, so that rows and ids meet often; with everything that a log can hold.
+
+use std::collections::VecDeque;
 
 use bytes::Bytes;
 use prost::Message;
 use pulso_domain::partitioner::partition_of;
+use pulso_domain::position::{OFFSET_BITS, Rank, partition_number};
 use pulso_domain::reason::Reason;
-use pulso_platform::log::LogRecord;
+use pulso_platform::log::{LogLayout, LogRecord};
 use pulso_proto::v1;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::dice::Dice;
 
-/// The partition that is folded, and how many there are.
-pub const PARTITION: u32 = 0;
-/// See [`PARTITION`].
-pub const PARTITIONS: u32 = 2;
-/// The log's name.
-pub const LOG_ID: [u8; 16] = [0xa5; 16];
+/// The index of the partition that is folded of each generation.
+pub const INDEX: u32 = 0;
+/// Both generations. Whoever has partition 0 of the second had it of the first.
+pub const LAYOUTS: [LogLayout; 2] = [
+    LogLayout { generation: 1, partitions: 2, log_id: [0xa5; 16] },
+    LogLayout { generation: 2, partitions: 4, log_id: [0xb6; 16] },
+];
 /// Seconds of a day.
 pub const DAY: i64 = 86_400;
 
@@ -61,19 +67,32 @@ pub enum Entry {
     FoldVersion,
     /// Bytes that are no record.
     Garbage,
+    /// The end of the generation.
+    Seal,
     /// Pulses.
     Pulses(Vec<Spec>),
+    /// Pulses that arrived behind the seal of the generation before.
+    Moved {
+        /// Those of the record that went to this partition.
+        specs: Vec<Spec>,
+        /// The record, and the first of them in it.
+        from: (Rank, u32),
+    },
 }
 
-/// The log of one seed.
-#[derive(Debug)]
+/// The log of one generation.
+#[derive(Clone, Debug)]
 pub struct History {
+    /// Its place among [`LAYOUTS`].
+    pub place: usize,
     /// What each record says.
     pub entries: Vec<Entry>,
     /// Their bytes.
     pub records: Vec<LogRecord>,
     /// Records that cannot be read until someone mends the log, and that an operator gives up: `[from, to)`.
     pub damage: Option<(u64, u64)>,
+    /// What clients will append, in order, with its time.
+    pub coming: VecDeque<(Entry, i64)>,
 }
 
 /// The unit of every pulse.
@@ -95,49 +114,97 @@ struct Author<'a> {
 }
 
 impl History {
-    /// The log of a seed, of as many records as it says or as are given.
+    /// The logs of a seed's generations, of as many records as it says or as are given. The first is there from the beginning.
     #[must_use]
-    pub fn write(dice: &mut Dice, records: Option<usize>) -> Self {
+    pub fn write(dice: &mut Dice, records: Option<usize>) -> Vec<Self> {
+        let grows = dice.chance(500);
         let horizon = if dice.chance(600) { dice.between(2, 8) * DAY } else { 0 };
         let mut author = Author::new(dice, horizon);
         let length = records.unwrap_or_else(|| author.dice.below(41) + 20);
         // Time stands nearly still in some logs and leaps in others, so that ids expire.
         let step = *[60, HOUR, 6 * HOUR, DAY].get(author.dice.below(4)).unwrap_or(&HOUR);
-        let mut entries = vec![Entry::Start { horizon: horizon.cast_unsigned() }];
-        let mut times = vec![author.now];
-        while entries.len() < length {
-            author.now += author.dice.between(0, step + 1);
-            if author.dice.chance(30) {
-                author.now += author.dice.between(0, 4 * DAY);
+        let mut coming = author.generation(length, step);
+        let mut end = length;
+        let mut second = VecDeque::new();
+        if grows {
+            end = author.dice.between(length as i64 / 2, length as i64).cast_unsigned() as usize;
+            let sealed_at = coming[end - 1].1;
+            coming.insert(end, (Entry::Seal, sealed_at));
+            // Another horizon may begin with the new generation.
+            if author.dice.chance(300) {
+                author.horizon = if author.dice.chance(600) { author.dice.between(2, 8) * DAY } else { 0 };
             }
-            let entry = author.entry();
-            entries.push(entry);
-            times.push(author.now);
+            let more = author.dice.below(length) + 1;
+            second = author.generation(more, step);
         }
-        let damage = dice.chance(120).then(|| {
-            let from = dice.between(1, length as i64 - 1).cast_unsigned();
-            (from, (from + 1 + dice.below(7) as u64).min(length as u64))
+        let damage = (dice.chance(120) && end > 1).then(|| {
+            let from = dice.between(1, end as i64 - 1).cast_unsigned();
+            (from, (from + 1 + dice.below(7) as u64).min(end as u64))
         });
-        let records = entries.iter().zip(times).zip(0..).map(|((entry, now), offset)| {
-            let value = encode(entry);
-            let appended_at_nanos = now * NANOS + dice.between(0, 1000);
-            LogRecord { partition: PARTITION, offset, appended_at_nanos, digest: xxh3_64(&value), value }
-        });
-        let mut records: Vec<LogRecord> = records.collect();
-        // The log's time never falls within a partition.
-        for place in 1..records.len() {
-            let before = records[place - 1].appended_at_nanos;
-            records[place].appended_at_nanos = records[place].appended_at_nanos.max(before);
+        let mut first = Self::empty(0, damage, coming);
+        while first.append_coming(dice) {}
+        let mut histories = vec![first];
+        if grows {
+            histories.push(Self::empty(1, None, second));
         }
-        Self { entries, records, damage }
+        histories
+    }
+
+    const fn empty(place: usize, damage: Option<(u64, u64)>, coming: VecDeque<(Entry, i64)>) -> Self {
+        Self { place, entries: Vec::new(), records: Vec::new(), damage, coming }
+    }
+
+    /// Its partition, over all generations.
+    #[must_use]
+    pub const fn partition(&self) -> u32 {
+        partition_of_generation(self.place)
+    }
+
+    /// A client appends what comes next; false when nothing does.
+    pub fn append_coming(&mut self, dice: &mut Dice) -> bool {
+        let Some((entry, now)) = self.coming.pop_front() else { return false };
+        let value = encode(&entry, self.place);
+        self.append(entry, value, now * NANOS + dice.between(0, 1000));
+        true
+    }
+
+    /// Appends a record. The log's time never falls within a partition.
+    pub fn append(&mut self, entry: Entry, value: Bytes, now_nanos: i64) {
+        let before = self.records.last().map_or(i64::MIN, |record| record.appended_at_nanos);
+        let (partition, offset) = (self.partition(), self.records.len() as u64);
+        let appended_at_nanos = before.max(now_nanos);
+        let digest = xxh3_64(&value);
+        self.entries.push(entry);
+        self.records.push(LogRecord { partition, offset, appended_at_nanos, digest, value });
+    }
+
+    /// The rank of one of its records.
+    #[must_use]
+    pub const fn rank(&self, offset: u64) -> Rank {
+        rank(self.place, offset)
     }
 
     /// How many pulses it holds.
     #[must_use]
     pub fn pulses(&self) -> u64 {
-        let count = |entry: &Entry| if let Entry::Pulses(specs) = entry { specs.len() as u64 } else { 0 };
+        let count = |entry: &Entry| match entry {
+            Entry::Pulses(specs) | Entry::Moved { specs, .. } => specs.len() as u64,
+            _ => 0,
+        };
         self.entries.iter().map(count).sum()
     }
+}
+
+/// The partition that is folded of a generation, over all generations.
+#[must_use]
+pub const fn partition_of_generation(place: usize) -> u32 {
+    partition_number(LAYOUTS[place].generation, INDEX)
+}
+
+/// The rank of an offset.
+#[must_use]
+pub const fn rank(place: usize, offset: u64) -> Rank {
+    Rank::from_u64(((place as u64 + 1) << OFFSET_BITS) + offset)
 }
 
 impl<'a> Author<'a> {
@@ -147,9 +214,10 @@ impl<'a> Author<'a> {
         let count = 1 + dice.below(3);
         for number in 0.. {
             let name = format!("t{number}");
-            if partition_of(name.as_bytes(), PARTITIONS) == PARTITION {
+            // A stranger is one in both generations.
+            if partition_of(name.as_bytes(), LAYOUTS[1].partitions) == INDEX {
                 tenants.push(name);
-            } else {
+            } else if partition_of(name.as_bytes(), LAYOUTS[0].partitions) != INDEX {
                 stranger = name;
             }
             if tenants.len() >= count && !stranger.is_empty() {
@@ -161,6 +229,21 @@ impl<'a> Author<'a> {
         let spread = [1, 3, 30, 100][dice.below(4)];
         let now = BEGIN + dice.between(0, DAY);
         Self { dice, tenants, stranger, sent: Vec::new(), now, numbers: 0, copies, spread, horizon }
+    }
+
+    /// So many entries of a generation, with their times.
+    fn generation(&mut self, length: usize, step: i64) -> VecDeque<(Entry, i64)> {
+        let mut coming = VecDeque::new();
+        coming.push_back((Entry::Start { horizon: self.horizon.cast_unsigned() }, self.now));
+        while coming.len() < length {
+            self.now += self.dice.between(0, step + 1);
+            if self.dice.chance(30) {
+                self.now += self.dice.between(0, 4 * DAY);
+            }
+            let entry = self.entry();
+            coming.push_back((entry, self.now));
+        }
+        coming
     }
 
     fn entry(&mut self) -> Entry {
@@ -258,20 +341,22 @@ fn decimal(steps: i128) -> String {
     format!("{sign}{}.{}", tenths / 10, tenths % 10)
 }
 
-fn encode(entry: &Entry) -> Bytes {
+fn encode(entry: &Entry, place: usize) -> Bytes {
     use v1::control::Fact;
+    let layout = LAYOUTS[place];
     let fact = match entry {
         Entry::Start { horizon } => Fact::GenerationStart(v1::GenerationStart {
-            generation: 1,
-            partitions: PARTITIONS,
-            log_id: Bytes::copy_from_slice(&LOG_ID),
+            generation: layout.generation,
+            partitions: layout.partitions,
+            log_id: Bytes::copy_from_slice(&layout.log_id),
             id_horizon_seconds: *horizon,
             fold_version: 1,
         }),
         Entry::Horizon(seconds) => Fact::IdHorizon(v1::IdHorizon { seconds: *seconds }),
         Entry::FoldVersion => Fact::FoldVersion(v1::FoldVersion { version: 1 }),
         Entry::Garbage => return Bytes::from_static(b"\x08\x01\x22\x7fnot a record"),
-        Entry::Pulses(specs) => return encode_pulses(specs),
+        Entry::Seal => Fact::Seal(v1::Seal { next_generation: layout.generation + 1 }),
+        Entry::Pulses(specs) | Entry::Moved { specs, .. } => return encode_pulses(specs),
     };
     let control = Some(v1::Control { fact: Some(fact) });
     v1::PulseBatch { format_version: 1, control, ..Default::default() }.encode_to_vec().into()

@@ -36,11 +36,13 @@ pub enum Mutant {
     DeadLetterClaimsId,
     /// Runs are removed once they have expired at the newest record, though a rewind can reach below it.
     ExpiryAboveRewind,
+    /// The next generation is begun before the last one is checkpointed past its seal.
+    NextBeforeCheckpointed,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Counters,
         Self::TotalsWithoutHwm,
         Self::LooseDeltas,
@@ -56,6 +58,7 @@ impl Mutant {
         Self::RunForgottenBeforeListed,
         Self::DeadLetterClaimsId,
         Self::ExpiryAboveRewind,
+        Self::NextBeforeCheckpointed,
     ];
 
     /// The rules of the fold under this mutant.

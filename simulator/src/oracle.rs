@@ -1,6 +1,6 @@
 //! What must come out of a log: a plain model of the rules in the design, which knows nothing of the fold.
 //!
-//! It reads the whole log once, in order, with every id ever counted in one map.
+//! It reads the whole log once, in order, one generation behind the other, with every id ever counted in one map.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -40,10 +40,8 @@ pub struct Row {
 pub struct Truth {
     /// Every row.
     pub rows: BTreeMap<RowName, Row>,
-    /// The four counts.
-    pub counts: FateCounts,
-    /// The counts before each record, by offset; the last is `counts`.
-    pub counts_before: Vec<FateCounts>,
+    /// What is kept of each generation.
+    pub generations: Vec<OfGeneration>,
     /// Every fate that is not "counted", by position; a record that is no batch has one under index 0.
     pub fates: BTreeMap<Position, Fate>,
     /// The dead letters: conflicts and bad pulses; a whole record has the index `u32::MAX`.
@@ -52,19 +50,28 @@ pub struct Truth {
     pub counted: Vec<(String, String, Position)>,
     /// Offsets of the range, one bit each.
     pub directory: BTreeMap<DirectoryName, u128>,
+    /// Where pulses behind the seal went last: by their record and the first of them.
+    pub traces: BTreeMap<(Rank, u32), Rank>,
+}
+
+/// What must come out of one generation.
+#[derive(Debug, Default)]
+pub struct OfGeneration {
+    /// The counts.
+    pub counts: FateCounts,
+    /// The counts before each record, by offset; the last is `counts`.
+    pub counts_before: Vec<FateCounts>,
     /// What had expired right before each record, by offset.
     pub expired_before: Vec<Rank>,
     /// The last floor.
     pub floor: Option<i64>,
 }
 
-/// The rank of an offset.
-#[must_use]
-pub fn rank(offset: u64) -> Rank {
-    Rank::from_u64((1 << 40) + offset)
-}
-
 struct Model<'a> {
+    generation: OfGeneration,
+    sealed: bool,
+    /// Of the generation before: what had expired at its seal, the ends of its complete ranges, its largest append time.
+    before: (Rank, Vec<(Rank, i64)>, i64),
     truth: Truth,
     shape: &'a RunShape,
     /// The first position of each (tenant, id), and what it said.
@@ -78,8 +85,11 @@ struct Model<'a> {
 
 /// Reads a log.
 #[must_use]
-pub fn truth(history: &History, shape: &RunShape) -> Truth {
+pub fn truth(histories: &[History], shape: &RunShape) -> Truth {
     let mut model = Model {
+        generation: OfGeneration::default(),
+        sealed: false,
+        before: (Rank::ZERO, Vec::new(), i64::MIN),
         truth: Truth::default(),
         shape,
         first: HashMap::new(),
@@ -88,25 +98,55 @@ pub fn truth(history: &History, shape: &RunShape) -> Truth {
         ends: Vec::new(),
         expired: Rank::ZERO,
     };
-    for (entry, record) in history.entries.iter().zip(&history.records) {
-        model.truth.counts_before.push(model.truth.counts);
-        model.truth.expired_before.push(model.expired);
-        let gap = history.damage.is_some_and(|(from, to)| (from..to).contains(&record.offset));
-        if !gap {
-            model.read(entry, rank(record.offset), record.appended_at_nanos);
-        }
-        let next = rank(record.offset + 1);
-        if shape.range_start(next, shape.level_max) == next {
-            model.ends.push((next, model.appended_max));
-        }
+    for history in histories {
+        model.read_generation(history);
     }
-    model.truth.counts_before.push(model.truth.counts);
-    model.truth.expired_before.push(model.expired);
     model.truth
 }
 
 impl<'a> Model<'a> {
+    fn read_generation(&mut self, history: &'a History) {
+        for (entry, record) in history.entries.iter().zip(&history.records) {
+            self.generation.counts_before.push(self.generation.counts);
+            self.generation.expired_before.push(self.expired);
+            let gap = history.damage.is_some_and(|(from, to)| (from..to).contains(&record.offset));
+            if !gap {
+                self.read(entry, history.rank(record.offset), record.appended_at_nanos);
+            }
+            let next = history.rank(record.offset + 1);
+            if self.shape.range_start(next, self.shape.level_max) == next && !self.sealed {
+                self.ends.push((next, self.appended_max));
+            }
+        }
+        self.generation.counts_before.push(self.generation.counts);
+        self.generation.expired_before.push(self.expired);
+        self.before = (self.expired, std::mem::take(&mut self.ends), self.appended_max);
+        (self.sealed, self.appended_max, self.expired, self.horizon) = (false, i64::MIN, Rank::ZERO, 0);
+        let floor = self.generation.floor;
+        let next = OfGeneration { floor, ..OfGeneration::default() };
+        self.truth.generations.push(std::mem::replace(&mut self.generation, next));
+    }
+
+    /// A record behind the seal: what it says has no say, and its pulses go elsewhere.
+    fn read_behind_seal(&mut self, entry: &'a Entry, rank: Rank) {
+        match entry {
+            Entry::Garbage => self.garbage(rank),
+            Entry::Pulses(specs) => self.generation.counts.moved += specs.len() as u64,
+            _ => {}
+        }
+    }
+
+    fn garbage(&mut self, rank: Rank) {
+        let fate = Fate::DeadLettered(Reason::Undecodable);
+        self.generation.counts.add(fate);
+        self.truth.fates.insert(Position::new(rank, 0), fate);
+        self.truth.letters.insert(Position::new(rank, u32::MAX), (Reason::Undecodable, None));
+    }
+
     fn read(&mut self, entry: &'a Entry, rank: Rank, appended_at: i64) {
+        if self.sealed {
+            return self.read_behind_seal(entry, rank);
+        }
         self.appended_max = self.appended_max.max(appended_at);
         self.forget();
         self.raise_floor();
@@ -116,13 +156,12 @@ impl<'a> Model<'a> {
                 self.raise_floor();
             }
             Entry::FoldVersion => {}
-            Entry::Garbage => {
-                let fate = Fate::DeadLettered(Reason::Undecodable);
-                self.truth.counts.add(fate);
-                self.truth.fates.insert(Position::new(rank, 0), fate);
-                self.truth.letters.insert(Position::new(rank, u32::MAX), (Reason::Undecodable, None));
-            }
-            Entry::Pulses(specs) => {
+            Entry::Seal => self.sealed = true,
+            Entry::Garbage => self.garbage(rank),
+            Entry::Pulses(specs) | Entry::Moved { specs, .. } => {
+                if let Entry::Moved { from, .. } = entry {
+                    self.truth.traces.insert(*from, rank);
+                }
                 for (spec, index) in specs.iter().zip(0..) {
                     self.pulse(spec, Position::new(rank, index));
                 }
@@ -147,13 +186,13 @@ impl<'a> Model<'a> {
     fn raise_floor(&mut self) {
         if self.horizon > 0 {
             let floor = self.appended_max.div_euclid(NANOS) - self.horizon.cast_signed() + DAY;
-            self.truth.floor = Some(self.truth.floor.map_or(floor, |old| old.max(floor)));
+            self.generation.floor = Some(self.generation.floor.map_or(floor, |old| old.max(floor)));
         }
     }
 
     fn pulse(&mut self, spec: &'a Spec, position: Position) {
-        let fate = self.fate(spec);
-        self.truth.counts.add(fate);
+        let fate = self.fate(spec, position.rank);
+        self.generation.counts.add(fate);
         match fate {
             Fate::Counted => {
                 self.first.insert((&spec.tenant, &spec.id), (position, spec));
@@ -171,15 +210,29 @@ impl<'a> Model<'a> {
         self.truth.fates.insert(position, fate);
     }
 
-    fn fate(&self, spec: &Spec) -> Fate {
+    /// Whether an id that was first counted there is remembered at a record.
+    fn remembers(&self, first: Rank, at: Rank) -> bool {
+        if first.generation() == at.generation() {
+            return first >= self.expired;
+        }
+        let (expired, ends, appended_max) = &self.before;
+        let Some(floor) = self.generation.floor else { return first >= *expired };
+        // To the second, since that is how a floor is kept; a day below it, since that is how far it lies above expiry.
+        let is_old = |appended_at: i64| appended_at.div_euclid(NANOS) < floor - DAY;
+        let forgotten =
+            ends.iter().filter(|(_, appended_at)| is_old(*appended_at)).map(|(end, _)| *end).max();
+        !is_old(*appended_max) && first >= *expired && forgotten.is_none_or(|end| first >= end)
+    }
+
+    fn fate(&self, spec: &Spec, at: Rank) -> Fate {
         if let Some(reason) = spec.bad {
             return Fate::DeadLettered(reason);
         }
-        if self.truth.floor.is_some_and(|floor| spec.at.0 < floor) {
+        if self.generation.floor.is_some_and(|floor| spec.at.0 < floor) {
             return Fate::DeadLettered(Reason::BeyondHorizon);
         }
         match self.first.get(&(spec.tenant.as_str(), spec.id.as_str())) {
-            Some((first, said)) if first.rank >= self.expired => {
+            Some((first, said)) if self.remembers(first.rank, at) => {
                 let same = (said.sku, said.region, said.steps) == (spec.sku, spec.region, spec.steps);
                 let first = *first;
                 if same { Fate::Duplicate { first } } else { Fate::Conflict { first } }

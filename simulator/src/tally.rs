@@ -29,6 +29,8 @@ pub struct Tally {
     pub removals: u64,
     /// Gaps declared.
     pub gaps: u64,
+    /// Records behind a seal that were moved.
+    pub moved: u64,
 }
 
 impl Tally {
@@ -41,7 +43,7 @@ impl Tally {
 
     /// Each count with its name.
     #[must_use]
-    pub const fn fields(&self) -> [(&'static str, u64); 12] {
+    pub const fn fields(&self) -> [(&'static str, u64); 13] {
         [
             ("seeds", self.seeds),
             ("pulses", self.pulses),
@@ -55,10 +57,11 @@ impl Tally {
             ("expiries", self.expiries),
             ("removals", self.removals),
             ("gaps", self.gaps),
+            ("records moved", self.moved),
         ]
     }
 
-    fn fields_mut(&mut self) -> [(&'static str, &mut u64); 12] {
+    fn fields_mut(&mut self) -> [(&'static str, &mut u64); 13] {
         [
             ("seeds", &mut self.seeds),
             ("pulses", &mut self.pulses),
@@ -72,6 +75,7 @@ impl Tally {
             ("expiries", &mut self.expiries),
             ("removals", &mut self.removals),
             ("gaps", &mut self.gaps),
+            ("records moved", &mut self.moved),
         ]
     }
 
@@ -83,6 +87,7 @@ impl Tally {
             ("quorum losses", self.quorum_losses),
             ("evictions", self.evictions),
             ("rewinds", self.rewinds),
+            ("records moved", self.moved),
         ];
         needed.into_iter().filter(|(_, count)| count * 10 < self.seeds).map(|(name, _)| name).collect()
     }

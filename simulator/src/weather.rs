@@ -54,11 +54,13 @@ pub enum Action {
     Replica,
     /// Late writes land.
     Land,
+    /// A client appends to the second generation.
+    Append,
 }
 
 impl Action {
     /// All of them, in the order of [`Weather::actions`].
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Fold,
         Self::Flush,
         Self::Open,
@@ -71,6 +73,7 @@ impl Action {
         Self::Retain,
         Self::Replica,
         Self::Land,
+        Self::Append,
     ];
 }
 
@@ -89,7 +92,21 @@ impl Weather {
             read_fails: some(15),
             interleave: some(60),
             owners_max: 1 + some(2) as usize,
-            actions: [30, 14, 3 + some(8), some(6), 2 + some(8), 10, 5, 6, 1 + some(3), 6, some(5), some(10)],
+            actions: [
+                30,
+                14,
+                3 + some(8),
+                some(6),
+                2 + some(8),
+                10,
+                5,
+                6,
+                1 + some(3),
+                6,
+                some(5),
+                some(10),
+                10,
+            ],
         };
         weather.aim(mutant, dice);
         weather
@@ -107,7 +124,7 @@ impl Weather {
             read_fails: 0,
             interleave: 0,
             owners_max: 1,
-            actions: [30, 14, 0, 0, 4, 10, 5, 0, 0, 0, 0, 0],
+            actions: [30, 14, 0, 0, 4, 10, 5, 0, 0, 0, 0, 0, 10],
         }
     }
 

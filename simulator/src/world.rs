@@ -8,22 +8,23 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
 use pulso_domain::fingerprint::HashKey;
-use pulso_domain::position::{Position, Rank};
-use pulso_ingestor_consumer::fold::halt::{Halt, Stop};
+use pulso_domain::position::{Position, Rank, partition_number};
+use pulso_ingestor_consumer::fold::halt::Stop;
 use pulso_ingestor_consumer::fold::ids::RunShape;
+use pulso_ingestor_consumer::fold::moved::Stray;
 use pulso_ingestor_consumer::fold::partition::FoldConfig;
 use pulso_ingestor_consumer::fold::state::FoldState;
-use pulso_ingestor_consumer::lookup;
-use pulso_ingestor_consumer::runs;
+use pulso_ingestor_consumer::opening::fold_config;
 use pulso_ingestor_consumer::worker::PartitionWorker;
+use pulso_ingestor_consumer::{generations, lookup, runs};
 use pulso_platform::store::{Flush, Flushed, Store, StoreError, Table};
 
 use crate::border::Border;
 use crate::dice::Dice;
 use crate::faulty::{FaultyStore, NOBODY};
-use crate::history::{History, LOG_ID, PARTITION, PARTITIONS};
+use crate::history::{History, INDEX, LAYOUTS, partition_of_generation};
+use crate::logs::Logs;
 use crate::mutant::Mutant;
-use crate::oracle::{Truth, truth};
 use crate::tally::Tally;
 use crate::weather::{Action, Weather};
 
@@ -48,10 +49,9 @@ pub struct Way {
 /// One seed's world.
 pub struct World {
     way: Way,
-    pub(crate) history: History,
-    pub(crate) truth: Truth,
-    config: FoldConfig,
-    first: FoldState,
+    /// The logs of the generations, and what must come out of them as far as they go.
+    pub(crate) logs: Mutex<Logs>,
+    hash_key: HashKey,
     store: Mutex<FaultyStore>,
     pub(crate) owners: Mutex<Vec<Owner>>,
     pub(crate) life: Mutex<Life>,
@@ -59,7 +59,9 @@ pub struct World {
 
 /// One owner, real or zombie.
 pub(crate) struct Owner {
-    id: u32,
+    pub(crate) id: u32,
+    /// Of which generation, by its place.
+    pub(crate) place: usize,
     pub(crate) worker: PartitionWorker,
 }
 
@@ -67,11 +69,11 @@ pub(crate) struct Owner {
 #[derive(Default)]
 pub(crate) struct Life {
     pub(crate) next_owner: u32,
-    /// The lowest offset that the log holds.
-    pub(crate) lowest: u64,
+    /// The lowest offset that each generation's log holds.
+    pub(crate) lowest: [u64; 2],
     pub(crate) rewind_version: u64,
-    /// Rewinds that may be asked for still: (version, from).
-    pub(crate) rewinds: Vec<(u64, u64)>,
+    /// Rewinds that may be asked for still: (version, generation, from).
+    pub(crate) rewinds: Vec<(u64, usize, u64)>,
     /// The gap is declared.
     pub(crate) resumed: bool,
     /// The damage is mended, so that the gap could be read.
@@ -82,7 +84,7 @@ pub(crate) struct Life {
 }
 
 /// What became of an owner's turn.
-enum Turn {
+pub(crate) enum Turn {
     GoesOn,
     /// The log does not hold what it wants any more.
     CutOff,
@@ -93,25 +95,17 @@ impl World {
     #[must_use]
     pub fn new(seed: u64, way: Way) -> Arc<Self> {
         let mut dice = Dice::new(seed);
-        let history = History::write(&mut dice, way.records);
+        let histories = History::write(&mut dice, way.records);
         let weather = if way.calm { Weather::calm() } else { Weather::of(&mut dice, way.mutant) };
-        let config = FoldConfig {
-            partition: PARTITION,
-            partitions: PARTITIONS,
-            topic: "resource-consumption".to_owned(),
-            shape: SHAPE,
-            hash_key: HashKey::new(dice.bits().to_le_bytes().repeat(2).try_into().unwrap_or_default()),
-            rules: Mutant::rules(way.mutant),
-        };
+        let hash_key = HashKey::new(dice.bits().to_le_bytes().repeat(2).try_into().unwrap_or_default());
         let mut store = FaultyStore::new(dice, weather, way.mutant);
         store.crash_at = way.crash_at;
+        store.know_quiet_partition();
         Arc::new(Self {
             way,
-            truth: truth(&history, &SHAPE),
+            logs: Mutex::new(Logs::new(histories)),
+            hash_key,
             store: Mutex::new(store),
-            history,
-            config,
-            first: FoldState::first(1, LOG_ID),
             owners: Mutex::default(),
             life: Mutex::new(Life { next_owner: 1, ..Life::default() }),
         })
@@ -128,28 +122,25 @@ impl World {
         self.way.mutant
     }
 
-    /// The log.
+    /// The store's secret.
     #[must_use]
-    pub const fn history(&self) -> &History {
-        &self.history
+    pub const fn hash_key(&self) -> HashKey {
+        self.hash_key
     }
 
-    /// What must come out.
-    #[must_use]
-    pub const fn truth(&self) -> &Truth {
-        &self.truth
+    /// What an owner's fold of a generation is told.
+    pub(crate) fn config(&self, place: usize) -> FoldConfig {
+        let partition = partition_of_generation(place);
+        let topic = "resource-consumption";
+        let config = fold_config(&LAYOUTS, partition, topic, self.hash_key);
+        FoldConfig { shape: SHAPE, rules: Mutant::rules(self.way.mutant), ..config }
     }
 
-    /// What every owner's fold is told.
+    /// Below this, ids of a generation may be forgotten: what had expired at the lowest offset held.
     #[must_use]
-    pub const fn config(&self) -> &FoldConfig {
-        &self.config
-    }
-
-    /// Below this, ids may be forgotten: what had expired at the lowest offset held.
-    #[must_use]
-    pub fn forgotten_below(&self) -> Rank {
-        self.truth.expired_before[self.life.lock().lowest as usize]
+    pub fn forgotten_below(&self, place: usize) -> Rank {
+        let lowest = self.life.lock().lowest[place];
+        self.truth().generations[place].expired_before[lowest as usize]
     }
 
     /// What went wrong during the life, if anything: a halt without a cause, progress that fell, no end.
@@ -168,15 +159,20 @@ impl World {
     /// were forgotten have several places, and are left out.
     #[must_use]
     pub fn lookup_difference(self: &Arc<Self>) -> Option<String> {
-        let remembered = self.forgotten_below();
         let store = Border::new(self, NOBODY);
-        let counted = &self.truth.counted;
+        let truth = self.truth();
+        let forgotten_below: Vec<Rank> =
+            (0..self.generations()).map(|place| self.forgotten_below(place)).collect();
+        let counted = &truth.counted;
         let alone = |(tenant, id, _): &(String, String, Position)| {
             counted.iter().filter(|(of, other, _)| (of, other) == (tenant, id)).count() == 1
         };
-        counted.iter().filter(|one| one.2.rank >= remembered && alone(one)).find_map(|(tenant, id, first)| {
-            let hash = self.config.hash_key.id_hash(tenant, id);
-            let found = match lookup::find_id(&store, &SHAPE, PARTITION, (id, hash)) {
+        let remembered = |rank: Rank| rank >= forgotten_below[rank.generation() as usize - 1];
+        let wanted = counted.iter().filter(|one| remembered(one.2.rank) && alone(one));
+        wanted.into_iter().find_map(|(tenant, id, first)| {
+            let hash = self.hash_key.id_hash(tenant, id);
+            let partition = partition_number(first.rank.generation(), INDEX);
+            let found = match lookup::find_id(&store, &SHAPE, partition, (id, hash)) {
                 Ok(entry) => entry.map(|entry| entry.first),
                 Err(stop) => return Some(format!("looking up {tenant} {id} fails: {stop}")),
             };
@@ -190,14 +186,14 @@ impl World {
         let store = self.store();
         Tally {
             seeds: 1,
-            pulses: self.history.pulses(),
+            pulses: self.logs.lock().histories.iter().map(History::pulses).sum(),
             zombie_writes: store.replicas.zombie_writes,
             late_writes: store.replicas.late_writes,
             ..store.tally
         }
     }
 
-    fn fail(&self, sentence: String) {
+    pub(crate) fn fail(&self, sentence: String) {
         self.note(format_args!("FAILED: {sentence}"));
         self.life.lock().failure.get_or_insert(sentence);
     }
@@ -217,7 +213,8 @@ impl World {
 
     /// Lives: acts until the log is folded, then ends all faults and lets one last owner finish.
     pub fn live(self: &Arc<Self>) {
-        let steps = self.history.records.len() * 3;
+        let records: u64 = (0..self.generations()).map(|place| self.records(place)).sum();
+        let steps = 3 * records + if self.is_all_sent() { 0 } else { 100 };
         for _ in 0..steps {
             if self.failed() {
                 return self.end();
@@ -246,17 +243,20 @@ impl World {
         if all_land {
             self.land(usize::MAX);
         }
-        self.open();
+        (0..self.generations()).for_each(|place| self.open(place));
         for _ in 0..1000 {
             if self.failed() || self.is_finished() {
                 break;
             }
-            self.turn(true, |world, worker| world.fold(worker));
-            self.turn(true, |world, worker| world.flush_worker(worker));
-            self.give_up_damage();
-            if self.owners.lock().is_empty() {
-                self.open();
+            self.append();
+            for place in 0..self.generations() {
+                if !self.is_owned(place) {
+                    self.open(place);
+                }
+                self.turn(Some(place), |world, worker| world.fold(worker));
+                self.turn(Some(place), |world, worker| world.flush_worker(worker));
             }
+            self.give_up_damage();
         }
         if !self.failed() && !self.is_finished() {
             self.fail("the last owner does not come to the end".to_owned());
@@ -268,10 +268,17 @@ impl World {
 
     fn is_finished(&self) -> bool {
         let owners = self.owners.lock();
-        let Some(last) = owners.last() else { return false };
-        let fold = last.worker.fold();
-        let end = self.history.records.len() as u64;
-        fold.state().offset >= end && !fold.has_changes() && !last.worker.is_rewinding()
+        let is_done = |place: usize| {
+            let Some(last) = owners.iter().rfind(|owner| owner.place == place) else { return false };
+            let fold = last.worker.fold();
+            let is_at_end = fold.state().offset >= self.records(place);
+            is_at_end && !fold.has_changes() && !last.worker.is_rewinding()
+        };
+        self.is_all_sent() && (0..self.generations()).all(is_done)
+    }
+
+    fn is_owned(&self, place: usize) -> bool {
+        self.owners.lock().iter().any(|owner| owner.place == place)
     }
 
     /// Called before each call to the store: now and then someone else acts first.
@@ -294,10 +301,12 @@ impl World {
     /// As [`FaultyStore::flush`].
     pub fn flush(&self, sender: u32, flush: Flush) -> Result<Flushed, StoreError> {
         let passed = flush.removals.iter().find(|(key, _)| key.table == Table::Rewinds);
-        let passed = passed.map(|(_, version)| *version);
+        let place = passed.is_some_and(|(key, _)| key.partition != 0_u32.to_be_bytes());
+        let (place, passed) = (usize::from(place), passed.map(|(_, version)| *version));
         let flushed = self.store().flush(sender, flush);
         if let (Ok(Flushed::Done), Some(passed)) = (&flushed, passed) {
-            self.life.lock().rewinds.retain(|(version, _)| *version > passed);
+            // Their versions are unique over both generations.
+            self.life.lock().rewinds.retain(|(version, of, _)| *of != place || *version > passed);
         }
         flushed
     }
@@ -308,25 +317,36 @@ impl World {
             let choices: Vec<_> = store.weather.actions.into_iter().zip(Action::ALL).collect();
             store.dice.weighted(&choices)
         };
-        if self.owners.lock().is_empty() && matches!(action, Action::Fold | Action::Flush | Action::Open) {
-            return self.open();
+        let place = self.any_place();
+        let partition = partition_of_generation(place);
+        if !self.is_owned(place) && matches!(action, Action::Fold | Action::Flush | Action::Open) {
+            return self.open(place);
         }
         match action {
-            Action::Fold => self.turn(false, |world, worker| world.fold(worker)),
-            Action::Flush => self.turn(false, |world, worker| world.flush_worker(worker)),
-            Action::Open => self.open(),
+            Action::Fold => self.turn(None, |world, worker| world.fold(worker)),
+            Action::Flush => self.turn(None, |world, worker| world.flush_worker(worker)),
+            Action::Open => self.open(place),
             Action::Crash => self.crash(),
-            Action::Evict => self.turn(false, |world, worker| Ok(world.evict(worker))),
-            Action::Merge => self.tend("merges", |store| runs::merge_once(store, PARTITION, &SHAPE)),
-            Action::Remove => self.tend("removes", |store| runs::remove_leaving(store, PARTITION, &SHAPE)),
-            Action::Expire => self.expire(),
-            Action::Rewind => self.ask_for_rewind(),
-            Action::Retain => self.drop_oldest(),
+            Action::Evict => self.turn(None, |world, worker| Ok(world.evict(worker))),
+            Action::Merge => self.tend("merges", |store| runs::merge_once(store, partition, &SHAPE)),
+            Action::Remove => self.tend("removes", |store| runs::remove_leaving(store, partition, &SHAPE)),
+            Action::Expire => self.expire(place),
+            Action::Rewind => self.ask_for_rewind(place),
+            Action::Retain => self.drop_oldest(place),
+            Action::Append => self.append(),
             Action::Replica => self.store().toggle_replica(),
             Action::Land => {
                 let most = self.store().dice.below(12);
                 self.land(most);
             }
+        }
+    }
+
+    /// A generation, by its place.
+    fn any_place(&self) -> usize {
+        match self.generations() {
+            1 => 0,
+            count => self.store().dice.below(count),
         }
     }
 
@@ -336,156 +356,70 @@ impl World {
         replicas.land_late(dice, most);
     }
 
-    pub(crate) fn open(self: &Arc<Self>) {
+    pub(crate) fn open(self: &Arc<Self>, place: usize) {
         let id = {
             let mut life = self.life.lock();
             life.next_owner += 1;
             life.next_owner - 1
         };
-        let confirmed = self.store().confirmed;
-        match self.open_as(id) {
+        let confirmed = self.store().confirmed[place];
+        match self.open_as(id, place) {
             Err(Stop::Retry(why)) => self.note(format_args!("{id} cannot open: {why}")),
             Err(Stop::Halt(halt)) => self.fail(format!("owner {id} halts at its start: {halt}")),
-            Ok(worker) => {
+            Ok(None) => self.note(format_args!("{id} waits for the generation before")),
+            Ok(Some(worker)) => {
                 let state = worker.fold().state();
-                self.note(format_args!("{id} opens at {} rewinding {}", state.offset, worker.is_rewinding()));
+                self.note(format_args!(
+                    "{id} opens {place} at {} rewinding {}",
+                    state.offset,
+                    worker.is_rewinding()
+                ));
                 if worker.is_rewinding() {
                     self.store().tally.rewinds += 1;
                 } else if state.rank().as_u64() < confirmed {
                     self.fail(format!("owner {id} starts at {}, below confirmed progress", state.rank()));
                 }
-                self.keep(Owner { id, worker });
+                self.keep(Owner { id, place, worker });
             }
         }
     }
 
-    pub(crate) fn open_as(self: &Arc<Self>, id: u32) -> Result<PartitionWorker, Stop> {
+    /// Opens a generation; `None` while the one before it is not folded past its seal.
+    pub(crate) fn open_as(self: &Arc<Self>, id: u32, place: usize) -> Result<Option<PartitionWorker>, Stop> {
         let store: Arc<dyn Store> = Arc::new(Border::new(self, id));
-        PartitionWorker::open(store, self.config.clone(), &self.first)
+        let config = self.config(place);
+        let mut first = generations::first_state(&*store, &LAYOUTS[..], config.partition)?;
+        if self.mutant() == Some(Mutant::NextBeforeCheckpointed) {
+            let layout = LAYOUTS[place];
+            first.get_or_insert_with(|| FoldState::first(layout.generation, layout.log_id));
+        }
+        let Some(first) = first else { return Ok(None) };
+        let mut worker = PartitionWorker::open(store, config, &first)?;
+        let world = Arc::downgrade(self);
+        let take = move |strays: &[Stray]| world.upgrade().map_or(Ok(()), |world| world.take_strays(strays));
+        worker.send_strays_to(Some(Arc::new(take)));
+        Ok(Some(worker))
     }
 
-    /// Keeps an owner among the others, the newest last; the oldest goes when there are too many.
-    fn keep(&self, owner: Owner) {
+    /// Keeps an owner among the others, the newest last; the oldest of its generation goes when there are too many.
+    pub(crate) fn keep(&self, owner: Owner) {
         let most = self.store().weather.owners_max;
         let mut owners = self.owners.lock();
-        let place = owners.partition_point(|other| other.id < owner.id);
-        owners.insert(place, owner);
-        let surplus = owners.len().saturating_sub(most);
-        let gone: Vec<Owner> = owners.drain(..surplus).collect();
+        let place = owner.place;
+        let at = owners.partition_point(|other| other.id < owner.id);
+        owners.insert(at, owner);
+        let count = owners.iter().filter(|owner| owner.place == place).count();
+        let oldest = owners.iter().position(|owner| owner.place == place).filter(|_| count > most);
+        let gone = oldest.map(|oldest| owners.remove(oldest));
         drop(owners);
         drop(gone);
     }
 
     fn crash(&self) {
-        let owner = self.pick(false);
+        let owner = self.pick(None);
         if let Some(owner) = owner {
             self.note(format_args!("{} dies", owner.id));
             self.store().tally.crashes += 1;
-        }
-    }
-
-    fn pick(&self, newest: bool) -> Option<Owner> {
-        let mut owners = self.owners.lock();
-        if owners.is_empty() {
-            return None;
-        }
-        let mut store = self.store.lock();
-        let last = owners.len() - 1;
-        let place = if newest || store.dice.chance(600) { last } else { store.dice.below(last + 1) };
-        Some(owners.remove(place))
-    }
-
-    /// One owner's turn: the newest's, or anyone's.
-    fn turn(
-        self: &Arc<Self>,
-        newest: bool,
-        step: impl FnOnce(&Arc<Self>, &mut PartitionWorker) -> Result<Turn, Stop>,
-    ) {
-        let Some(mut owner) = self.pick(newest) else { return };
-        let id = owner.id;
-        let from = owner.worker.fold().state().offset;
-        let taken = step(self, &mut owner.worker);
-        let to = owner.worker.fold().state().offset;
-        let died = self.store().crashed.take_if(|crashed| *crashed == id).is_some();
-        match taken {
-            _ if died => self.note(format_args!("{id} dies within a flush at {to}")),
-            Ok(Turn::GoesOn) => {
-                self.note(format_args!("{id} went {from} -> {to}"));
-                self.keep(owner);
-            }
-            Ok(Turn::CutOff) => self.note(format_args!("{id} is cut off at {to}")),
-            Err(Stop::Retry(why)) => {
-                self.note(format_args!("{id} retries at {to}: {why}"));
-                self.keep(owner);
-            }
-            Err(Stop::Halt(Halt::Forgotten { wanted, .. })) if wanted < self.life.lock().lowest => {
-                self.note(format_args!("{id} is left behind at {to}"));
-            }
-            Err(Stop::Halt(halt)) => self.fail(format!("owner {id} halts at {to}: {halt}")),
-        }
-    }
-
-    fn fold(self: &Arc<Self>, worker: &mut PartitionWorker) -> Result<Turn, Stop> {
-        let count = 1 + self.store().dice.below(6);
-        for _ in 0..count {
-            let (offset, in_gap) = (worker.fold().state().offset, worker.fold().state().in_gap());
-            let damaged = self.is_damaged(offset);
-            if in_gap && (damaged || self.store().dice.chance(500)) {
-                worker.pass_gap();
-                continue;
-            }
-            let Some(record) = self.history.records.get(offset as usize) else { break };
-            if offset < self.life.lock().lowest {
-                return Ok(Turn::CutOff);
-            }
-            if damaged {
-                break;
-            }
-            worker.fold_record(record)?;
-            // Whoever folds may list what is complete at once, or leave it to the flush.
-            if self.store().dice.chance(500) {
-                worker.list_complete_runs()?;
-            }
-        }
-        Ok(Turn::GoesOn)
-    }
-
-    fn is_damaged(&self, offset: u64) -> bool {
-        let within = self.history.damage.is_some_and(|(from, to)| (from..to).contains(&offset));
-        within && !self.life.lock().mended
-    }
-
-    fn flush_worker(&self, worker: &mut PartitionWorker) -> Result<Turn, Stop> {
-        let flushed = worker.flush()?;
-        self.note(format_args!("flushed {:?}", flushed.map(|changed| changed.through)));
-        Ok(Turn::GoesOn)
-    }
-
-    fn evict(&self, worker: &mut PartitionWorker) -> Turn {
-        let before = worker.fold().rows().len();
-        worker.evict(0);
-        let gone = before.saturating_sub(worker.fold().rows().len());
-        self.store().tally.evictions += gone as u64;
-        Turn::GoesOn
-    }
-
-    /// Background work; gives whether it did something.
-    pub(crate) fn tend(self: &Arc<Self>, what: &str, work: impl FnOnce(&dyn Store) -> Result<bool, Stop>) {
-        let done = work(&Border::new(self, NOBODY));
-        self.store().crashed.take_if(|crashed| *crashed == NOBODY);
-        match done {
-            Ok(false) | Err(Stop::Retry(_)) => {}
-            Ok(true) => {
-                self.note(format_args!("background work {what}"));
-                let mut store = self.store();
-                let tally = &mut store.tally;
-                match what {
-                    "merges" => tally.merges += 1,
-                    "removes" => tally.removals += 1,
-                    _ => tally.expiries += 1,
-                }
-            }
-            Err(Stop::Halt(halt)) => self.fail(format!("background work that {what} halts: {halt}")),
         }
     }
 }

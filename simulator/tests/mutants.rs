@@ -90,3 +90,8 @@ fn dead_letter_claims_id_is_caught() {
 fn expiry_above_rewind_is_caught() {
     println!("{}", caught(Mutant::ExpiryAboveRewind));
 }
+
+#[test]
+fn next_before_checkpointed_is_caught() {
+    println!("{}", caught(Mutant::NextBeforeCheckpointed));
+}

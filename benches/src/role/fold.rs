@@ -107,6 +107,7 @@ pub fn worker(store: &Arc<dyn Store>, layout: &LogLayout, partition: u32) -> any
     let config = FoldConfig {
         partition,
         partitions: layout.partitions,
+        earlier: Vec::new(),
         topic: "resource-consumption".to_owned(),
         shape: RunShape::FORMAT,
         hash_key: HashKey::new(pulso_platform::store::identity::hash_key(&**store)?),

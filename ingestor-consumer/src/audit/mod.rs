@@ -7,12 +7,15 @@
 mod recount;
 
 use pulso_domain::fingerprint::HashKey;
+use pulso_domain::position::{Rank, partition_index};
+use pulso_platform::log::LogLayout;
 use pulso_platform::store::StoreError;
 
 use crate::archive::Archive;
 use crate::fold::halt::Stop;
 use crate::fold::state::FoldState;
-use crate::lookup;
+use crate::generations::greatest_common_divisor;
+use crate::{generations, lookup};
 use recount::{Pass, Recount, Slice};
 
 /// Most differences that are told one by one.
@@ -91,36 +94,63 @@ pub fn audit(
     mut step: impl FnMut(Step),
 ) -> Result<AuditReport, Stop> {
     let mut report = AuditReport::default();
-    for partition in 0..archive.log.layout().partitions {
-        let Some(state) = lookup::load_state(archive.store, partition)? else { continue };
-        let ids_bytes = (state.counts.counted as usize).saturating_mul(recount::ID_BYTES);
+    let layouts = archive.log.generations();
+    for partitions in groups(&layouts) {
+        let mut folded = Vec::with_capacity(partitions.len());
+        for partition in partitions {
+            folded.extend(lookup::load_state(archive.store, partition)?.map(|state| (partition, state)));
+        }
+        let counted: u64 = folded.iter().map(|(_, state)| state.counts.counted).sum();
+        let ids_bytes = (counted as usize).saturating_mul(recount::ID_BYTES);
         let mut slices = ids_bytes.div_ceil(memory_bytes.max(1)).max(1) as u64;
-        let of_partition = loop {
-            let partition = Partition { archive, hash_key, memory_bytes, partition, state: &state };
-            match partition.audit(slices, &mut step)? {
+        let group = Group { archive, hash_key, memory_bytes, layouts: &layouts, partitions: &folded };
+        let of_group = loop {
+            match group.audit(slices, &mut step)? {
                 Some(report) => break report,
                 // There are more totals than the ids let expect.
                 None => slices *= 2,
             }
         };
-        report.add(of_partition);
+        report.add(of_group);
     }
     Ok(report)
 }
 
+/// Partitions whose tenants are in no others, in the order of generations: what can be audited by itself. With one
+/// generation each partition is a group.
+fn groups(layouts: &[LogLayout]) -> Vec<Vec<u32>> {
+    let divisor =
+        layouts.iter().fold(0, |divisor, layout| greatest_common_divisor(layout.partitions, divisor));
+    let group = |rest: u32| {
+        let all = generations::partitions(layouts);
+        all.filter(|number| partition_index(*number) % divisor == rest).collect()
+    };
+    (0..divisor).map(group).collect()
+}
+
 /// What is audited, and with what.
-struct Partition<'a> {
+struct Group<'a> {
     archive: &'a Archive<'a>,
     hash_key: HashKey,
     memory_bytes: usize,
-    partition: u32,
-    state: &'a FoldState,
+    layouts: &'a [LogLayout],
+    /// What is folded, in the order of generations.
+    partitions: &'a [(u32, FoldState)],
 }
 
-impl Partition<'_> {
-    /// Reads the partition once for each slice; `None` when a slice does not fit.
+impl Group<'_> {
+    /// Everything of a tenant's pulses in the generation of a rank is folded below this rank.
+    fn folded_through(&self, tenant_id: &str, rank: Rank) -> Rank {
+        let layout = self.layouts.iter().find(|layout| layout.generation == rank.generation());
+        let number = layout.map(|layout| generations::partition_of_tenant(layout, tenant_id));
+        let found = self.partitions.iter().find(|(partition, _)| Some(*partition) == number);
+        found.map_or(Rank::ZERO, |(_, state)| state.rank())
+    }
+
+    /// Reads the partitions once for each slice; `None` when a slice does not fit.
     fn audit(&self, slices: u64, step: &mut impl FnMut(Step)) -> Result<Option<AuditReport>, Stop> {
-        let unnoted = self.state.gaps.iter().filter(|gap| gap.note.is_empty()).count() as u64;
+        let gaps = self.partitions.iter().flat_map(|(_, state)| &state.gaps);
+        let unnoted = gaps.filter(|gap| gap.note.is_empty()).count() as u64;
         let mut report = AuditReport { unnoted_gaps: unnoted, ..AuditReport::default() };
         for number in 0..slices {
             let mut recount = Recount::new(self, Slice { number, of: slices });

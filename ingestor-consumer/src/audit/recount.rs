@@ -1,10 +1,9 @@
-//! One reading of a partition: adds up one slice of its ids and totals again, and compares.
+//! One reading of a group of partitions: adds up one slice of its ids and totals again, and compares.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use pulso_domain::fate::{Fate, FateCounts};
-use pulso_domain::partitioner::partition_of;
-use pulso_domain::position::{Position, Rank};
+use pulso_domain::position::{Position, Rank, partition_place};
 use pulso_domain::pulse::{Pulse, check};
 use pulso_domain::reason::Reason;
 use pulso_domain::usage::{RowKey, UsageRow, usage_partition_key};
@@ -13,10 +12,11 @@ use pulso_platform::store::{Table, keys};
 use pulso_proto::walk;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{AuditReport, Partition, Step, each_cell};
+use super::{AuditReport, Group, Step, each_cell};
 use crate::archive::{ArchivedPulse, Kept, Next};
 use crate::fold::halt::Stop;
 use crate::fold::letters::WHOLE_RECORD;
+use crate::fold::state::FoldState;
 
 /// What one id takes in the map of first positions, with the map's own room.
 pub(super) const ID_BYTES: usize = 96;
@@ -63,33 +63,66 @@ type OwnedKey = (String, Window, String, String, String);
 
 /// The totals of one slice, added up again.
 pub(super) struct Recount<'a> {
-    of: &'a Partition<'a>,
+    of: &'a Group<'a>,
     slice: Slice,
+    /// The partition that is being read.
+    partition: u32,
     rows: BTreeMap<OwnedKey, UsageRow>,
-    counts: FateCounts,
+    /// Of each partition.
+    counts: BTreeMap<u32, FateCounts>,
     first: HashMap<u128, (Position, u64)>,
 }
 
 impl<'a> Recount<'a> {
-    pub(super) fn new(of: &'a Partition<'a>, slice: Slice) -> Self {
-        let (rows, counts, first) = (BTreeMap::new(), FateCounts::default(), HashMap::new());
-        Self { of, slice, rows, counts, first }
+    pub(super) fn new(of: &'a Group<'a>, slice: Slice) -> Self {
+        let (rows, counts, first) = (BTreeMap::new(), BTreeMap::new(), HashMap::new());
+        Self { of, slice, partition: 0, rows, counts, first }
     }
 
-    /// Re-adds every record below the progress.
+    fn counts(&mut self) -> &mut FateCounts {
+        self.counts.entry(self.partition).or_default()
+    }
+
+    /// Re-adds every record below the progress of each partition.
     pub(super) fn read(
         &mut self,
         report: &mut AuditReport,
         step: &mut impl FnMut(Step),
     ) -> Result<Pass, Stop> {
-        let (partition, state) = (self.of.partition, self.of.state);
+        for (partition, state) in self.of.partitions {
+            self.partition = *partition;
+            self.counts();
+            if self.read_partition(state, report, step)? == Pass::TooLarge {
+                return Ok(Pass::TooLarge);
+            }
+        }
+        Ok(Pass::Done)
+    }
+
+    fn read_partition(
+        &mut self,
+        state: &FoldState,
+        report: &mut AuditReport,
+        step: &mut impl FnMut(Step),
+    ) -> Result<Pass, Stop> {
+        let partition = self.partition;
+        // Behind the seal pulses are moved: they are read where they went.
+        let sealed = state.sealed_at.map_or(u64::MAX, |sealed_at| sealed_at + 1);
         let mut offset = 0;
         while offset < state.offset {
-            let end = (offset + RECORDS_PER_STEP).min(state.offset);
+            let is_sealed = offset >= sealed;
+            let mut end = (offset + RECORDS_PER_STEP).min(state.offset);
+            if !is_sealed {
+                end = end.min(sealed);
+            }
             let in_gap = |offset: &u64| state.gaps.iter().any(|gap| (gap.from..gap.to).contains(offset));
             let offsets = (offset..end).filter(|offset| !in_gap(offset));
             let ranks: Vec<Rank> = offsets.filter_map(|offset| Rank::new(state.generation, offset)).collect();
-            self.read_records(&ranks, report)?;
+            if is_sealed {
+                self.read_strays(&ranks)?;
+            } else {
+                self.read_records(&ranks, report)?;
+            }
             if self.is_too_large() {
                 return Ok(Pass::TooLarge);
             }
@@ -106,11 +139,24 @@ impl<'a> Recount<'a> {
         held / 2 > self.of.memory_bytes && self.slice.of < SLICES_MAX
     }
 
+    fn read_strays(&mut self, ranks: &[Rank]) -> Result<(), Stop> {
+        if !self.slice.is_first() {
+            return Ok(());
+        }
+        let mut moved = 0;
+        self.of.archive.visit_records(self.partition, ranks, Position::default(), &mut |_| {
+            moved += 1;
+            Next::More
+        })?;
+        self.counts().moved += moved;
+        self.count_whole_records(ranks, ranks.len() as u64)
+    }
+
     fn read_records(&mut self, ranks: &[Rank], report: &mut AuditReport) -> Result<(), Stop> {
         let archive = self.of.archive;
         let mut without_pulses = ranks.len() as u64;
         let mut last = None;
-        archive.visit_records(self.of.partition, ranks, Position::default(), &mut |pulse| {
+        archive.visit_records(self.partition, ranks, Position::default(), &mut |pulse| {
             if last != Some(pulse.position.rank) {
                 last = Some(pulse.position.rank);
                 without_pulses -= 1;
@@ -130,16 +176,16 @@ impl<'a> Recount<'a> {
         if without == 0 {
             return Ok(());
         }
-        let letter = |rank: &Rank| keys::dead_letter(self.of.partition, Position::new(*rank, WHOLE_RECORD));
+        let letter = |rank: &Rank| keys::dead_letter(self.partition, Position::new(*rank, WHOLE_RECORD));
         let letters: Vec<_> = ranks.iter().map(letter).collect();
         let whole = self.of.archive.store.get(&letters)?.into_iter().flatten().count() as u64;
-        self.counts.dead_lettered += whole;
+        self.counts().dead_lettered += whole;
         Ok(())
     }
 
     fn add(&mut self, archived: &ArchivedPulse<'_>, report: &mut AuditReport) {
         if self.slice.is_first() {
-            self.counts.add(archived.fate);
+            self.counts().add(archived.fate);
             report.pulses += 1;
         }
         let raw = walk::pulse(archived.bytes).unwrap_or_default();
@@ -168,8 +214,8 @@ impl<'a> Recount<'a> {
             return;
         }
         let payload = hash_key.payload_hash(pulse).0;
-        let partitions = self.of.archive.log.layout().partitions;
-        let misrouted = partition_of(pulse.tenant_id.as_bytes(), partitions) != self.of.partition;
+        let own = self.of.archive.partition_at(pulse.tenant_id, archived.position.rank);
+        let misrouted = own != self.partition;
         let expected = match self.first.get(&id) {
             _ if misrouted => Fate::DeadLettered(Reason::Misrouted),
             Some((first, same)) if *same == payload => Fate::Duplicate { first: *first },
@@ -216,12 +262,14 @@ impl<'a> Recount<'a> {
         let months =
             self.rows.keys().map(|(tenant, window, ..)| (tenant.clone(), window.widen(Level::Month)));
         let mut months: BTreeSet<(String, Window)> = months.collect();
-        let listed = keys::months_partition(self.of.partition);
-        each_cell(self.of.archive, (Table::Tenants, &listed), |clustering, _| {
-            let of_slice = |(tenant, month): &(&str, Window)| self.slice.holds_month(tenant, *month);
-            let month = keys::decode_month_clustering(clustering).filter(of_slice);
-            months.extend(month.map(|(tenant, month)| (tenant.to_owned(), month)));
-        })?;
+        for (partition, _) in self.of.partitions {
+            let listed = keys::months_partition(*partition);
+            each_cell(self.of.archive, (Table::Tenants, &listed), |clustering, _| {
+                let of_slice = |(tenant, month): &(&str, Window)| self.slice.holds_month(tenant, *month);
+                let month = keys::decode_month_clustering(clustering).filter(of_slice);
+                months.extend(month.map(|(tenant, month)| (tenant.to_owned(), month)));
+            })?;
+        }
         for (tenant, month) in months {
             self.compare_month(&tenant, month, report)?;
         }
@@ -229,24 +277,26 @@ impl<'a> Recount<'a> {
     }
 
     fn compare_counts(&self, report: &mut AuditReport) {
-        let stored = FateCounts { moved: 0, ..self.of.state.counts };
-        if stored != self.counts {
-            let (partition, counts) = (self.of.partition, self.counts);
-            report
-                .differ(format!("partition {partition}: the ledger says {stored:?}, the archive {counts:?}"));
+        for (partition, state) in self.of.partitions {
+            let (stored, counts) = (state.counts, self.counts.get(partition).copied().unwrap_or_default());
+            if stored != counts {
+                let place = partition_place(*partition);
+                report
+                    .differ(format!("partition {place}: the ledger says {stored:?}, the archive {counts:?}"));
+            }
         }
     }
 
     fn compare_month(&self, tenant: &str, month: Window, report: &mut AuditReport) -> Result<(), Stop> {
         let partition = usage_partition_key(tenant, month);
         let mut expected = self.of_month(tenant, month);
-        let progress = self.of.state.rank();
         let is_shared = self.of.archive.kept == Kept::InStore;
         each_cell(self.of.archive, (Table::Usage, &partition), |clustering, cell| {
             let stored = UsageRow::decode(&cell.value);
             let again = expected.remove(clustering).copied();
             // Written by a consumer that has gone on since this audit began.
-            if is_shared && stored.is_some_and(|row| row.hwm >= progress) {
+            let goes_on = |row: UsageRow| row.hwm >= self.of.folded_through(tenant, row.hwm);
+            if is_shared && stored.is_some_and(goes_on) {
                 report.moving_rows += 1;
                 return;
             }

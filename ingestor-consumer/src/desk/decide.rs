@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use prost::Message;
-use pulso_domain::position::Position;
+use pulso_domain::position::{Position, partition_number};
 use pulso_platform::log::{Log, LogError, RECORD_BYTES_MAX};
 use pulso_platform::store::keys::ActionPlace;
 use pulso_proto::v1;
@@ -12,7 +12,7 @@ use super::case::Done;
 use super::send::{mark, rank};
 use super::{Author, Desk};
 use crate::fold::actions::origin_of;
-use crate::fold::record::RECORD_FORMAT;
+use crate::fold::record::ACTIONS_FORMAT;
 
 /// What is decided about a letter, other than to send it again.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -75,7 +75,7 @@ impl Desk<'_> {
         let partition = control_partition(self.log, first);
         let fact = v1::control::Fact::DeadLetterActions(v1::DeadLetterActions { actions: actions.clone() });
         let batch = v1::PulseBatch {
-            format_version: RECORD_FORMAT,
+            format_version: ACTIONS_FORMAT,
             control: Some(v1::Control { fact: Some(fact) }),
             ..Default::default()
         };
@@ -95,7 +95,9 @@ impl Desk<'_> {
     }
 }
 
-/// The partition that a letter came from, or one that the present generation has.
+/// The partition that a letter came from, or another one of the newest generation.
 fn control_partition(log: &dyn Log, action: &v1::DeadLetterAction) -> u32 {
-    action.letter.as_ref().map_or(0, |letter| letter.partition) % log.layout().partitions
+    let layout = log.layout();
+    let index = action.letter.as_ref().map_or(0, |letter| letter.partition) % layout.partitions;
+    partition_number(layout.generation, index)
 }

@@ -6,7 +6,6 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use pulso_domain::fingerprint::{IdHash, PayloadHash};
-use pulso_domain::partitioner::partition_of;
 use pulso_domain::position::Position;
 use pulso_domain::pulse::{Pulse, check};
 use pulso_domain::quantity::Quantity;
@@ -19,7 +18,7 @@ use super::case::{Case, LetterState};
 use crate::fold::halt::Stop;
 use crate::fold::ids::RunShape;
 use crate::fold::state::FoldState;
-use crate::{halts, lookup};
+use crate::{generations, halts, lookup};
 
 /// A pulse that would be counted.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -111,7 +110,9 @@ impl<'a> Judge<'a> {
     }
 
     fn judge_good(&mut self, pulse: &Pulse<'_>, bytes: &Bytes) -> Result<Verdict, Stop> {
-        let partition = partition_of(pulse.tenant_id.as_bytes(), self.desk.log.layout().partitions);
+        let layouts = self.desk.log.generations();
+        let tenants = generations::partitions_of_tenant(&layouts, pulse.tenant_id);
+        let partition = tenants.last().copied().unwrap_or(0);
         let grounds = self.grounds(partition)?;
         if let Some(sentence) = &grounds.halted {
             let detail = format!("partition {partition} is halted: {sentence}");
@@ -126,8 +127,8 @@ impl<'a> Judge<'a> {
         }
         let id = self.desk.hash_key.id_hash(pulse.tenant_id, pulse.id);
         let payload = self.desk.hash_key.payload_hash(pulse);
-        let entry = lookup::find_id(self.desk.store, &RunShape::FORMAT, partition, (pulse.id, id))?;
-        if let Some(entry) = entry {
+        let found = lookup::find_id_in(self.desk.store, &RunShape::FORMAT, &tenants, (pulse.id, id))?;
+        if let Some((partition, entry)) = found {
             return Ok(taken(entry.payload == payload, Some((partition, entry.first))));
         }
         if let Some(earlier) = self.passed.insert(id, payload) {

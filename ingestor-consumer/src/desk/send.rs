@@ -17,7 +17,7 @@ use super::case::Done;
 use super::judge::Accepted;
 use super::{Author, Desk};
 use crate::fold::actions::{action_cell, origin_of};
-use crate::fold::record::RECORD_FORMAT;
+use crate::fold::record::ACTIONS_FORMAT;
 
 /// The field of a batch that holds its pulses.
 const PULSES_FIELD: u32 = 4;
@@ -83,7 +83,7 @@ impl Desk<'_> {
         let now = self.now();
         let received_at = prost_types::Timestamp { seconds: now.seconds(), nanos: now.nanos().cast_signed() };
         let header = v1::PulseBatch {
-            format_version: RECORD_FORMAT,
+            format_version: ACTIONS_FORMAT,
             received_at: Some(received_at),
             ..Default::default()
         };

@@ -3,7 +3,7 @@
 //! once. It is named by its letter, its time and its place in the log: a second copy is the same one.
 
 use prost::Message;
-use pulso_domain::position::{Position, Rank};
+use pulso_domain::position::{Position, Rank, partition_index, partition_number};
 use pulso_platform::store::keys::ActionPlace;
 use pulso_platform::store::{Cell, Key, keys};
 use pulso_proto::v1;
@@ -27,14 +27,15 @@ pub fn action_cell(action: &v1::DeadLetterAction, place: ActionPlace) -> Option<
 #[must_use]
 pub fn letter_of(origin: &v1::DeadLetterOrigin) -> Option<(u32, Position)> {
     let rank = Rank::new(origin.generation, origin.offset)?;
-    Some((origin.partition, Position::new(rank, origin.index.unwrap_or(WHOLE_RECORD))))
+    let partition = partition_number(origin.generation, origin.partition);
+    Some((partition, Position::new(rank, origin.index.unwrap_or(WHOLE_RECORD))))
 }
 
 /// The origin that names a partition and position.
 #[must_use]
 pub fn origin_of((partition, position): (u32, Position)) -> v1::DeadLetterOrigin {
     v1::DeadLetterOrigin {
-        partition,
+        partition: partition_index(partition),
         generation: position.rank.generation(),
         offset: position.rank.offset(),
         index: Some(position.index).filter(|index| *index != WHOLE_RECORD),

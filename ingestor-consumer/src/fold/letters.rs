@@ -5,7 +5,7 @@ use bytes::Bytes;
 use prost::Message;
 use pulso_domain::fate::Fate;
 use pulso_domain::ids::is_tenant_id;
-use pulso_domain::position::{Position, Rank};
+use pulso_domain::position::{Position, Rank, partition_index};
 use pulso_domain::pulse::check;
 use pulso_domain::reason::Reason;
 use pulso_platform::log::LogRecord;
@@ -94,7 +94,7 @@ impl Letter<'_> {
         v1::DeadLetter {
             reason: reason as u32,
             origin_topic: self.config.topic.clone(),
-            origin_partition: self.config.partition,
+            origin_partition: partition_index(self.config.partition),
             origin_generation: self.rank.generation(),
             origin_offset: self.rank.offset(),
             appended_at_nanos: self.record.appended_at_nanos,

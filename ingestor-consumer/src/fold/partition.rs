@@ -5,6 +5,7 @@
 //! the pulse's bytes, its position, earlier id entries and control records.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use pulso_domain::fate::Fate;
 use pulso_domain::fingerprint::{HashKey, IdHash, PayloadHash};
@@ -19,11 +20,13 @@ use super::actions;
 use super::directory::RangeDirectory;
 use super::halt::Halt;
 use super::ids::cell::Cell;
+use super::ids::earlier::EarlierPartition;
 use super::ids::list::RunIndex;
 use super::ids::open::{IdTimes, OpenRun};
 use super::ids::time::TimeReader;
 use super::ids::{IdEntry, RunShape};
 use super::letters::{self, Letter};
+use super::moved::{self, Stray};
 use super::prepare::{CellName, Item, Needs, Prepared};
 use super::rows::{RowTable, SlotId};
 use super::state::FoldState;
@@ -31,10 +34,12 @@ use super::state::FoldState;
 /// What a partition's fold is told once.
 #[derive(Clone, Debug)]
 pub struct FoldConfig {
-    /// The partition of the log.
+    /// The partition of the log, over all generations.
     pub partition: u32,
-    /// How many there are, to tell a misrouted pulse.
+    /// How many its generation has, to tell a misrouted pulse.
     pub partitions: u32,
+    /// The partitions of earlier generations that pulses of the same tenants may stand in.
+    pub earlier: Vec<u32>,
     /// The log's topic, for dead letters.
     pub topic: String,
     /// How id ranges are cut.
@@ -97,6 +102,9 @@ pub struct PartitionFold {
     /// Whether a record was folded since the last checkpoint was taken.
     pub(super) moved: bool,
     pub(super) range_ends: Vec<(Rank, i64)>,
+    pub(super) earlier: Vec<Arc<EarlierPartition>>,
+    /// Records behind the seal that are not in the next generation yet.
+    pub(super) strays: Vec<Stray>,
     /// What has expired at the prepared record, by its own time too.
     pub(super) expired_below: Rank,
     /// The floor at the prepared record, by its own time too.
@@ -158,6 +166,8 @@ impl PartitionFold {
             ready: Vec::new(),
             moved: false,
             range_ends: Vec::new(),
+            earlier: Vec::new(),
+            strays: Vec::new(),
             expired_below: Rank::ZERO,
             floor_seconds: None,
             cells: HashMap::new(),
@@ -249,13 +259,17 @@ impl PartitionFold {
             self.state.skip();
         } else {
             self.state.step(record.digest, record.appended_at_nanos);
-            self.state.expired_below = self.expired_below;
+            if self.state.sealed_at.is_none() {
+                self.state.expired_below = self.expired_below;
+            }
             match &prepared {
                 Prepared::Control(fact) => self.apply_control(fact)?,
-                Prepared::Pulses { .. } if self.state.sealed => {
-                    self.state.counts.moved += self.items.len() as u64;
-                }
-                Prepared::Pulses { replays } => {
+                Prepared::Stray(pulses) => self.take_stray(record, *pulses),
+                Prepared::Pulses { replays, moved } => {
+                    if *moved {
+                        let place = (self.config.partition, self.state.rank());
+                        self.ready.extend(moved::trace(record, place, &self.config.shape));
+                    }
                     if *replays {
                         self.keep_replays(record);
                     }
@@ -271,6 +285,25 @@ impl PartitionFold {
         Ok(())
     }
 
+    /// A record behind the seal: its pulses get their fate in the next generation.
+    fn take_stray(&mut self, record: &LogRecord, pulses: u64) {
+        self.state.counts.moved += pulses;
+        let (partition, rank) = (self.config.partition, self.state.rank());
+        self.strays.push(Stray { partition, rank, value: record.value.clone() });
+    }
+
+    /// Records behind the seal that wait to be moved: the shell appends them to the next generation before it writes the
+    /// checkpoint that passes them.
+    #[must_use]
+    pub fn strays(&self) -> &[Stray] {
+        &self.strays
+    }
+
+    /// Says that a checkpoint passed all records below this rank.
+    pub fn forget_strays(&mut self, through: Rank) {
+        self.strays.retain(|stray| stray.rank >= through);
+    }
+
     fn apply_control(&mut self, fact: &v1::control::Fact) -> Result<(), Halt> {
         self.state.control(fact)?;
         self.ready.extend(letters::catalog_cells(fact));
@@ -284,6 +317,7 @@ impl PartitionFold {
         let (mut counted, mut all_are_new) = (0, true);
         let mut not_counted = Vec::new();
         let mut candidate = 0;
+        let open_is_enough = self.closing.is_empty() && !self.looks_back();
         let items = std::mem::take(&mut self.items);
         for (index, item) in (0..).zip(&items) {
             let position = Position::new(rank, index);
@@ -291,7 +325,7 @@ impl PartitionFold {
             while self.candidates.get(candidate).is_some_and(|(of, _)| *of == index) {
                 candidate += 1;
             }
-            let only_open = candidate == first_candidate && self.closing.is_empty();
+            let only_open = candidate == first_candidate && open_is_enough;
             let fate = if only_open && item.reason.is_none() && self.enter_new(item, position) {
                 Fate::Counted
             } else {
@@ -386,7 +420,7 @@ impl PartitionFold {
         item: &Item,
         candidates: std::ops::Range<usize>,
     ) -> Option<(Position, PayloadHash)> {
-        if candidates.is_empty() && self.closing.is_empty() {
+        if candidates.is_empty() && self.closing.is_empty() && self.earlier.is_empty() {
             return None;
         }
         let closing = self.closing.iter().filter_map(|closing| closing.run.find(item.id));
@@ -395,9 +429,14 @@ impl PartitionFold {
             Some((entry.first, entry.payload))
         });
         // At most one holds it, but for the moment in which a run is listed twice over; the smallest is the first.
+        // Of an earlier generation only what is remembered was made a candidate.
+        let generation = self.state.generation;
+        let remembered =
+            |first: Position| first.rank >= self.expired_below || first.rank.generation() < generation;
         closing
             .chain(listed)
-            .filter(|(first, _)| first.rank >= self.expired_below)
+            .chain(self.find_earlier_open(item.id))
+            .filter(|(first, _)| remembered(*first))
             .min_by_key(|(first, _)| *first)
     }
 

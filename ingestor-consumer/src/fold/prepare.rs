@@ -5,7 +5,7 @@
 
 use pulso_domain::fingerprint::{IdHash, PayloadHash, tagged_payload_hash, untagged_payload_hash};
 use pulso_domain::partitioner::partition_of;
-use pulso_domain::position::Rank;
+use pulso_domain::position::{Rank, partition_index};
 use pulso_domain::pulse::{Pulse, check};
 use pulso_domain::quantity::Quantity;
 use pulso_domain::reason::Reason;
@@ -32,6 +32,8 @@ const QUICK_TAGS_MAX: usize = 16;
 /// Names a cell of a listed run.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct CellName {
+    /// The partition, over all generations.
+    pub partition: u32,
     /// The run's level.
     pub level: u32,
     /// The run's first rank.
@@ -87,7 +89,11 @@ pub(super) enum Prepared {
     /// Pulses, and whether they are dead letters that are sent again.
     Pulses {
         replays: bool,
+        /// Whether they were moved here.
+        moved: bool,
     },
+    /// So many pulses behind a seal.
+    Stray(u64),
     Undecodable,
 }
 
@@ -129,7 +135,11 @@ impl PartitionFold {
         if let Some(fact) = parts.control {
             return Ok(Prepared::Control(fact));
         }
+        if self.state.sealed_at.is_some() {
+            return Ok(Prepared::Stray(parts.pulses.len() as u64));
+        }
         let mut tenant = TenantMemo::default();
+        let moved = parts.moved_from.is_some();
         let replays = !parts.replays.is_empty();
         self.items.reserve(parts.pulses.len());
         for bytes in parts.pulses {
@@ -138,7 +148,7 @@ impl PartitionFold {
             }
         }
         self.note_candidates();
-        Ok(Prepared::Pulses { replays })
+        Ok(Prepared::Pulses { replays, moved })
     }
 
     fn expiry(&self, appended_at_nanos: i64) -> Rank {
@@ -185,7 +195,8 @@ impl PartitionFold {
     fn any_item(&mut self, bytes: &[u8], tenant: &mut TenantMemo) -> Result<Item, Reason> {
         let raw = walk::pulse(bytes).map_err(|_| Reason::Undecodable)?;
         let pulse = check(&raw).map_err(|rejection| rejection.reason)?;
-        if tenant.partition(pulse.tenant_id, self.config.partitions) != self.config.partition {
+        let index = partition_index(self.config.partition);
+        if tenant.partition(pulse.tenant_id, self.config.partitions) != index {
             return Err(Reason::Misrouted);
         }
         let series = self.rows.series(SeriesKey::from(&pulse));
@@ -216,11 +227,18 @@ impl PartitionFold {
     /// Notes the cells of listed runs that may hold an id of the record. Most runs hold other times than the record's
     /// ids, and are passed over once for all of them.
     fn note_candidates(&mut self) {
-        let shape = self.config.shape;
         let mut times = IdTimes::default();
         self.items.iter().filter(|item| item.reason.is_none()).for_each(|item| times.add(item.time));
         self.times = times;
-        let alive = |run: &&ListedRun| run.end(&shape) > self.expired_below && run.times.may_share(&times);
+        self.note_own_candidates(&times);
+        if !self.earlier.is_empty() {
+            self.note_earlier_candidates(&times);
+        }
+    }
+
+    fn note_own_candidates(&mut self, times: &IdTimes) {
+        let shape = self.config.shape;
+        let alive = |run: &&ListedRun| run.end(&shape) > self.expired_below && run.times.may_share(times);
         let runs: Vec<&ListedRun> = self.index.runs.iter().filter(alive).collect();
         if runs.is_empty() {
             return;
@@ -228,7 +246,8 @@ impl PartitionFold {
         for (place, item) in (0..).zip(&self.items).filter(|(_, item)| item.reason.is_none()) {
             for run in runs.iter().filter(|run| run.may_hold(&shape, item.id, item.time)) {
                 let prefix = shape.prefix(run.level, item.id);
-                let name = CellName { level: run.level, start: run.start, prefix };
+                let partition = self.config.partition;
+                let name = CellName { partition, level: run.level, start: run.start, prefix };
                 self.candidates.push((place, name));
                 if !self.cells.contains_key(&name) && !self.needs.cells.contains(&name) {
                     self.needs.cells.push(name);

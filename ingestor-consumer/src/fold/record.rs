@@ -5,8 +5,13 @@ use pulso_proto::v1;
 use pulso_proto::walk::{Fields, Malformed, Value};
 
 /// The newest record format that this binary reads. A record is written in the lowest one that can say what it holds:
-/// pulses and older facts in 1; 2 adds what is done about dead letters, which a binary of version 1 must not pass over.
-pub const RECORD_FORMAT: u32 = 2;
+/// pulses and older facts in 1; 2 adds what is done about dead letters, which a binary of version 1 must not pass over; 3 adds
+/// where moved pulses come from, and is that of a seal.
+pub const RECORD_FORMAT: u32 = MOVED_FORMAT;
+/// The format of records that say what is done about dead letters.
+pub const ACTIONS_FORMAT: u32 = 2;
+/// The format of records whose pulses were moved.
+pub const MOVED_FORMAT: u32 = 3;
 
 /// What a record's value holds.
 #[derive(Debug, Default)]
@@ -19,6 +24,10 @@ pub struct RecordParts<'a> {
     pub pulses: Vec<&'a [u8]>,
     /// The bytes of each `DeadLetterAction`, when its pulses are dead letters that are sent again.
     pub replays: Vec<&'a [u8]>,
+    /// When the ingestor received it, as bytes.
+    pub received_at: Option<&'a [u8]>,
+    /// Where its pulses arrived, when they were moved.
+    pub moved_from: Option<v1::MovedFrom>,
 }
 
 /// Splits a record's value. A version above [`RECORD_FORMAT`] is given back without looking at the rest.
@@ -37,7 +46,8 @@ pub fn split<'a>(value: &'a [u8], parts: &mut RecordParts<'a>) -> Result<(), Mal
         let Some((number, field)) = fields.next_field()? else { break };
         rest = fields.rest();
         match (number, field) {
-            (1, Value::Varint(_)) | (2, Value::Bytes(_)) => {}
+            (1, Value::Varint(_)) => {}
+            (2, Value::Bytes(received_at)) => parts.received_at = Some(received_at),
             (3, Value::Bytes(bytes)) => {
                 let control = v1::Control::decode(bytes).map_err(|_| Malformed)?;
                 // A fact that this binary does not know would be folded wrongly by leaving it out.
@@ -45,6 +55,9 @@ pub fn split<'a>(value: &'a [u8], parts: &mut RecordParts<'a>) -> Result<(), Mal
             }
             (4, Value::Bytes(pulse)) => parts.pulses.push(pulse),
             (5, Value::Bytes(replay)) => parts.replays.push(replay),
+            (6, Value::Bytes(origin)) => {
+                parts.moved_from = Some(v1::MovedFrom::decode(origin).map_err(|_| Malformed)?);
+            }
             (1..=4, _) => return Err(Malformed),
             _ => {}
         }

@@ -15,7 +15,7 @@ pub const PROGRESS_FORMAT: u32 = 1;
 /// The version of the fold's rules that this binary knows.
 pub const FOLD_VERSION: u32 = 1;
 /// The floor lies this far above expiry, so that clocks that differ cannot open a hole between the two.
-const FLOOR_MARGIN_SECONDS: i64 = 86_400;
+pub(crate) const FLOOR_MARGIN_SECONDS: i64 = 86_400;
 
 /// Where a partition's fold stands.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -40,8 +40,9 @@ pub struct FoldState {
     pub chain_before: u64,
     /// The chain digest after it.
     pub chain_after: u64,
-    /// Whether a seal was folded: pulses behind it are moved to the next generation.
-    pub sealed: bool,
+    /// The offset of the first seal: pulses behind it are moved to the next generation. What decides about fates stays as
+    /// it was there, since the next generation builds on it while records still arrive behind the seal.
+    pub sealed_at: Option<u64>,
     /// What an operator skipped, for good.
     pub gaps: Vec<v1::Gap>,
     /// The log that is folded.
@@ -63,7 +64,7 @@ impl FoldState {
             fold_version: FOLD_VERSION,
             chain_before: 0,
             chain_after: 0,
-            sealed: false,
+            sealed_at: None,
             gaps: Vec::new(),
             log_id,
         }
@@ -77,8 +78,10 @@ impl FoldState {
 
     /// Takes one record's place: time, floor and chain. Its content is folded by the caller.
     pub fn step(&mut self, digest: u64, appended_at_nanos: i64) {
-        self.appended_at_max_nanos = self.appended_at_max_nanos.max(appended_at_nanos);
-        self.raise_floor();
+        if self.sealed_at.is_none() {
+            self.appended_at_max_nanos = self.appended_at_max_nanos.max(appended_at_nanos);
+            self.raise_floor();
+        }
         self.chain_before = self.chain_after;
         self.chain_after = chain(self.chain_before, self.offset, digest);
     }
@@ -102,6 +105,9 @@ impl FoldState {
     /// When the fact is of a newer version, or names another log.
     pub fn control(&mut self, fact: &v1::control::Fact) -> Result<(), Halt> {
         use v1::control::Fact;
+        if self.sealed_at.is_some() {
+            return Ok(());
+        }
         match fact {
             Fact::GenerationStart(start) => {
                 if start.generation != self.generation || start.log_id.as_ref() != self.log_id {
@@ -112,7 +118,7 @@ impl FoldState {
             }
             Fact::IdHorizon(horizon) => self.id_horizon_seconds = horizon.seconds,
             Fact::FoldVersion(version) => self.set_fold_version(version.version)?,
-            Fact::Seal(_) => self.sealed = true,
+            Fact::Seal(_) => self.sealed_at = Some(self.offset),
             // These matter to others; their cells are written, the state only passes by.
             Fact::CatalogApplied(_) | Fact::InvoiceFinalized(_) | Fact::DeadLetterActions(_) => {}
         }
@@ -165,7 +171,8 @@ impl FoldState {
             fold_version: self.fold_version,
             chain_before: self.chain_before,
             chain_after: self.chain_after,
-            sealed: self.sealed,
+            sealed: self.sealed_at.is_some(),
+            sealed_at: self.sealed_at,
             gaps: self.gaps.iter().filter(|gap| gap.from < self.offset).cloned().collect(),
             log_id: Bytes::copy_from_slice(&self.log_id),
             expired_below: self.expired_below.as_u64(),
@@ -206,7 +213,7 @@ impl FoldState {
             fold_version: progress.fold_version,
             chain_before: progress.chain_before,
             chain_after: progress.chain_after,
-            sealed: progress.sealed,
+            sealed_at: progress.sealed_at,
             gaps: progress.gaps,
             log_id: progress.log_id.as_ref().try_into().map_err(|_| broken())?,
         })
@@ -241,6 +248,28 @@ mod tests {
             Err(Halt::NeedsUpgrade { found: 2, .. })
         ));
         assert!(matches!(FoldState::decode(b"\xff"), Err(Halt::StoreIncomplete(_))));
+    }
+
+    #[test]
+    fn behind_a_seal_nothing_moves_that_decides_about_fates() {
+        let mut state = FoldState::first(1, [9; 16]);
+        let horizon = |days: u64| v1::control::Fact::IdHorizon(v1::IdHorizon { seconds: days * 86_400 });
+        state.step(0, 10 * 86_400 * 1_000_000_000);
+        state.control(&horizon(3)).expect("known");
+        state.offset = 7;
+        state.control(&v1::control::Fact::Seal(v1::Seal { next_generation: 2 })).expect("known");
+        let sealed = state.clone();
+        state.step(0, 99 * 86_400 * 1_000_000_000);
+        state.control(&horizon(1)).expect("known");
+        state.offset = 9;
+        state.control(&v1::control::Fact::Seal(v1::Seal { next_generation: 2 })).expect("known");
+        assert_eq!(state.sealed_at, Some(7), "the first seal counts");
+        assert_eq!(
+            (state.floor_seconds, state.appended_at_max_nanos, state.id_horizon_seconds),
+            (sealed.floor_seconds, sealed.appended_at_max_nanos, sealed.id_horizon_seconds)
+        );
+        assert_ne!(state.chain_after, sealed.chain_after, "what is read is still told by its digest");
+        assert_eq!(FoldState::decode(&state.encode()).expect("own encoding"), state);
     }
 
     #[test]

@@ -48,6 +48,7 @@ pub(crate) fn config() -> FoldConfig {
     FoldConfig {
         partition: 0,
         partitions: 1,
+        earlier: Vec::new(),
         topic: "resource-consumption".into(),
         shape: SHAPE,
         hash_key: HashKey::new([5; 16]),

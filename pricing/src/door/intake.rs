@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use crossbeam_channel::{Sender, TrySendError};
 use pulso_domain::ids::TenantId;
-use pulso_domain::partitioner::partition_of;
-use pulso_domain::position::Rank;
+use pulso_domain::position::{Rank, partition_generation, partition_index};
 use pulso_domain::usage::{RowSeen, UsageChanged};
 use pulso_domain::window::Level;
+use pulso_platform::log::LayoutBook;
 use pulso_proto::{usage, v1};
 
 /// Why an update is not taken.
@@ -28,14 +28,14 @@ pub enum Refusal {
 #[derive(Clone)]
 pub struct Intake {
     changes: Sender<UsageChanged>,
-    partitions: u32,
+    layouts: LayoutBook,
 }
 
 impl Intake {
-    /// The way into a queue, for a log of so many partitions.
+    /// The way into a queue, for a log of these generations.
     #[must_use]
-    pub const fn new(changes: Sender<UsageChanged>, partitions: u32) -> Self {
-        Self { changes, partitions }
+    pub const fn new(changes: Sender<UsageChanged>, layouts: LayoutBook) -> Self {
+        Self { changes, layouts }
     }
 
     /// Takes an update without waiting, and says how many records it held.
@@ -68,23 +68,34 @@ impl Intake {
         }
         let mut changes = BTreeMap::new();
         if let Some(progress) = update.progress {
-            if progress.partition >= self.partitions {
-                let last = self.partitions.saturating_sub(1);
-                return Err(Refusal::Invalid(format!("progress.partition: there are 0 to {last}")));
-            }
+            self.check_partition(progress.partition)?;
             let (from, through) = (Rank::from_u64(progress.from), Rank::from_u64(progress.through));
             changes.insert(progress.partition, change(progress.partition, from, through));
         }
         for record in &update.records {
             let seen = read_record(record).map_err(Refusal::Invalid)?;
             let Some(seen) = seen else { continue };
-            let of_tenant = || partition_of(record.tenant_id.as_bytes(), self.partitions);
+            let of_tenant = || self.layouts.partition_of(&record.tenant_id);
             let partition = update.progress.map_or_else(of_tenant, |progress| progress.partition);
             let change =
                 changes.entry(partition).or_insert_with(|| change(partition, Rank::ZERO, Rank::ZERO));
             change.rows.push(seen);
         }
         Ok(changes.into_values().collect())
+    }
+
+    /// A generation that is not known here yet will be.
+    fn check_partition(&self, partition: u32) -> Result<(), Refusal> {
+        let layouts = self.layouts.layouts();
+        let generation = partition_generation(partition);
+        let Some(layout) = layouts.iter().find(|layout| layout.generation == generation) else {
+            return Err(Refusal::Full);
+        };
+        if partition_index(partition) < layout.partitions {
+            return Ok(());
+        }
+        let last = layout.partitions.saturating_sub(1);
+        Err(Refusal::Invalid(format!("progress.partition: generation {generation} has 0 to {last}")))
     }
 }
 
@@ -105,9 +116,16 @@ fn read_record(record: &v1::UsageRecord) -> Result<Option<RowSeen>, String> {
 
 #[cfg(test)]
 mod tests {
+    use pulso_domain::partitioner::partition_of;
+    use pulso_domain::position::partition_number;
     use pulso_domain::window::Window;
+    use pulso_platform::log::LogLayout;
 
     use super::*;
+
+    fn layouts() -> LayoutBook {
+        LayoutBook::fixed(vec![LogLayout { generation: 1, partitions: 4, log_id: [0; 16] }])
+    }
 
     fn month_record(tenant_id: &str, hwm: u64) -> v1::UsageRecord {
         let month = Window::parse_month("2026-01").expect("a month");
@@ -128,7 +146,7 @@ mod tests {
     #[test]
     fn an_update_with_a_marker_is_one_change_and_without_one_by_the_tenants_partitions() {
         let (sender, changes) = crossbeam_channel::unbounded();
-        let intake = Intake::new(sender, 4);
+        let intake = Intake::new(sender, layouts());
         let progress = Some(v1::UsageProgress { partition: 2, from: 5, through: 9 });
         let hour = v1::UsageRecord { level: v1::WindowLevel::Hour.into(), ..month_record("acme", 7) };
         assert_eq!(intake.take(&update(vec![month_record("acme", 7), hour], progress)), Ok(2));
@@ -143,11 +161,14 @@ mod tests {
     #[test]
     fn what_makes_no_sense_or_finds_no_room_is_refused() {
         let (sender, changes) = crossbeam_channel::bounded(1);
-        let intake = Intake::new(sender, 4);
+        let intake = Intake::new(sender, layouts());
         let newer = v1::UsageUpdate { format_version: 2, ..Default::default() };
         assert_eq!(intake.take(&newer), Err(Refusal::NeedsUpgrade(2)));
         let progress = Some(v1::UsageProgress { partition: 4, from: 0, through: 1 });
         assert!(matches!(intake.take(&update(Vec::new(), progress)), Err(Refusal::Invalid(_))));
+        let next = v1::UsageProgress { partition: partition_number(2, 0), from: 0, through: 1 };
+        let refused = intake.take(&update(Vec::new(), Some(next)));
+        assert_eq!(refused, Err(Refusal::Full), "a generation that is not known yet will be");
         for faulty in [month_record("", 1), v1::UsageRecord { level: 0, ..month_record("acme", 1) }] {
             assert!(matches!(intake.take(&update(vec![faulty], None)), Err(Refusal::Invalid(_))));
         }

@@ -17,7 +17,7 @@ use crossbeam_channel::{Receiver, Sender};
 use metrics::gauge;
 use parking_lot::{Condvar, Mutex, RwLock};
 use pulso_domain::usage::UsageChanged;
-use pulso_platform::log::Log;
+use pulso_platform::log::{LayoutBook, Log};
 use pulso_platform::store::Store;
 use tokio_util::sync::CancellationToken;
 
@@ -36,8 +36,8 @@ pub struct Settings {
     pub store: Arc<dyn Store>,
     /// In one process, the log that a catalog must survive in; none in a cluster.
     pub log: Option<Arc<dyn Log>>,
-    /// Partitions of the log, whose tenants are rated.
-    pub partitions: u32,
+    /// The generations of the log, whose tenants are rated.
+    pub layouts: LayoutBook,
     /// How long an apply waits after a start until the fold has read what the log held; only with a log.
     pub fold_wait: Duration,
     /// How often folded usage is looked for that nobody handed over; never in one process, where no change is lost.

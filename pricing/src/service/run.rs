@@ -59,7 +59,7 @@ impl PricingService {
     fn catch_up(&self, stop: &CancellationToken) -> Result<(), PricingError> {
         self.insist(stop, || {
             let mut round = Round::default();
-            for partition in 0..self.inner.settings.partitions {
+            for partition in self.inner.settings.layouts.partitions() {
                 self.add_left_over(partition, &mut round)?;
             }
             // A catalog that was applied, and not all of whose months were rated before the process ended.
@@ -110,7 +110,7 @@ impl PricingService {
             return Ok(());
         }
         let mut round = Round::default();
-        for partition in 0..self.inner.settings.partitions {
+        for partition in self.inner.settings.layouts.partitions() {
             let progress = versions::progress(self.store(), partition)?;
             let folded = progress.and_then(|progress| Rank::new(progress.generation, progress.offset));
             let folded = folded.unwrap_or(Rank::ZERO);
@@ -174,7 +174,7 @@ impl PricingService {
     }
 
     fn add_all(&self, round: &mut Round) -> Result<(), PricingError> {
-        for partition in 0..self.inner.settings.partitions {
+        for partition in self.inner.settings.layouts.partitions() {
             let all = reading::months(self.store(), partition, Rank::ZERO)?;
             let months = round.months.entry(partition).or_default();
             months.extend(all.into_iter().map(|month| (month, Seen::new())));

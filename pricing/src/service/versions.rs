@@ -13,7 +13,8 @@ use super::error::PricingError;
 use crate::catalog::Document;
 use crate::rate::CompiledCatalog;
 
-/// The partition of the log that catalogs are appended to.
+/// The partition of the log that catalogs are appended to: the first of the first generation, which every log has. They count
+/// behind its seal too.
 const CATALOG_PARTITION: u32 = 0;
 
 /// The newest version's number; 0 before the first apply.

@@ -11,8 +11,8 @@ use pulso_domain::ids::TenantId;
 use pulso_domain::position::Rank;
 use pulso_domain::usage::{RowKey, RowSeen, UsageChanged};
 use pulso_domain::window::Window;
-use pulso_platform::log::Log;
 use pulso_platform::log::embedded::{EmbeddedLog, EmbeddedLogConfig};
+use pulso_platform::log::{LayoutBook, Log, LogLayout};
 use pulso_platform::service::clock::Clock;
 use pulso_platform::store::memory::MemoryStore;
 use pulso_platform::store::{Cell, Flush, Store, keys};
@@ -42,7 +42,8 @@ fn service(store: &MemoryStore) -> PricingService {
 
 fn settings(store: &MemoryStore) -> Settings {
     let store = Arc::new(store.clone());
-    Settings { store, log: None, partitions: 1, fold_wait: Duration::ZERO, sweep_every: None, rates: true }
+    let layouts = LayoutBook::fixed(vec![LogLayout { generation: 1, partitions: 1, log_id: [0; 16] }]);
+    Settings { store, log: None, layouts, fold_wait: Duration::ZERO, sweep_every: None, rates: true }
 }
 
 fn rank(offset: u64) -> Rank {

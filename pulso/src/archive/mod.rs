@@ -123,11 +123,13 @@ impl<W: Write> Export<'_, W> {
     }
 
     fn of_all(&mut self, archive: &Archive<'_>) -> Result<(), Stop> {
-        for partition in 0..archive.log.layout().partitions {
+        for partition in archive.log.partitions() {
             let Some(state) = lookup::load_state(archive.store, partition)? else { continue };
+            // Behind the seal pulses are moved: they are exported where they went.
+            let last = state.sealed_at.map_or(state.offset, |sealed_at| state.offset.min(sealed_at + 1));
             let mut offset = 0;
-            while offset < state.offset {
-                let end = (offset + RECORDS_PER_STEP).min(state.offset);
+            while offset < last {
+                let end = (offset + RECORDS_PER_STEP).min(last);
                 let in_gap = |offset: &u64| state.gaps.iter().any(|gap| (gap.from..gap.to).contains(offset));
                 let offsets = (offset..end).filter(|offset| !in_gap(offset));
                 let ranks: Vec<Rank> =

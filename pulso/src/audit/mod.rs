@@ -3,7 +3,10 @@
 //!
 //! The proof itself is `pulso_ingestor_consumer::audit`; this is the place around it and what people read.
 
+use std::path::Path;
+
 use pulso_domain::fingerprint::HashKey;
+use pulso_domain::position::partition_place;
 use pulso_ingestor_consumer::archive::Archive;
 use pulso_ingestor_consumer::audit::{AuditReport, Step, audit};
 use pulso_ingestor_consumer::fold::halt::Stop;
@@ -49,8 +52,7 @@ pub struct AuditArgs {
 pub fn run(args: &AuditArgs, format: Format) -> Outcome {
     let place = Place::open(&args.data, &args.elsewhere)?;
     let cuts = match place.folder() {
-        Some(folder) => list_cuts(&log_folder(&args.data.data_dir), folder.log.layout().generation)
-            .map_err(|error| log_failure(&error))?,
+        Some(folder) => all_cuts(&log_folder(&args.data.data_dir), folder.log.layout().generation)?,
         None => Vec::new(),
     };
     let report = re_add(&place.archive(), place.hash_key, args.memory_max)?;
@@ -59,13 +61,22 @@ pub fn run(args: &AuditArgs, format: Format) -> Outcome {
     Ok(if report.is_clean() && unnoted.is_empty() { Exit::Ok } else { Exit::Failed })
 }
 
+/// The cuts of every generation.
+fn all_cuts(log: &Path, newest: u32) -> Result<Vec<RecordedCut>, Failure> {
+    let mut cuts = Vec::new();
+    for generation in 1..=newest {
+        cuts.extend(list_cuts(log, generation).map_err(|error| log_failure(&error))?);
+    }
+    Ok(cuts)
+}
+
 /// Audits with a bar on stderr.
 fn re_add(archive: &Archive<'_>, hash_key: HashKey, memory_max: u64) -> Result<AuditReport, Failure> {
     let bar = progress::bar(None, "re-adding the archive");
     let step = |step: Step| {
         bar.set_length(step.end * step.slices);
         bar.set_position(step.end * step.slice + step.offset);
-        bar.set_message(format!("partition {}", step.partition));
+        bar.set_message(format!("partition {}", partition_place(step.partition)));
     };
     let memory_max = usize::try_from(memory_max).unwrap_or(usize::MAX);
     let report = audit(archive, hash_key, memory_max, step).map_err(|stop| stopped(&stop));

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pulso_domain::fingerprint::HashKey;
-use pulso_platform::log::embedded::{EmbeddedLog, EmbeddedLogConfig, OpenReport};
+use pulso_platform::log::embedded::{EmbeddedGenerations, EmbeddedLogConfig, OpenReport};
 use pulso_platform::log::{Log, LogError};
 use pulso_platform::service::clock::Clock;
 use pulso_platform::store::embedded::{EmbeddedOptions, EmbeddedStore};
@@ -16,7 +16,7 @@ use crate::cli::exit::Failure;
 /// A folder that this process holds.
 pub struct DataFolder {
     /// What was acknowledged. Dropped last: it holds the lock.
-    pub log: Arc<EmbeddedLog>,
+    pub log: Arc<EmbeddedGenerations>,
     /// What was made of it.
     pub store: Arc<EmbeddedStore>,
     /// The key of the hash of ids.
@@ -50,7 +50,7 @@ impl DataFolder {
             ))
         })?;
         let config = EmbeddedLogConfig::new(log_folder(data_dir), partitions, Clock::System);
-        let (log, report) = EmbeddedLog::open(config).map_err(|error| log_failure(&error))?;
+        let (log, report) = EmbeddedGenerations::open(&config).map_err(|error| log_failure(&error))?;
         Self::with_log(data_dir, log, report)
     }
 
@@ -66,7 +66,8 @@ impl DataFolder {
             )));
         }
         let config = EmbeddedLogConfig::new(log_folder(data_dir), 1, Clock::System);
-        let (log, report) = EmbeddedLog::open_read_only(&config).map_err(|error| log_failure(&error))?;
+        let (log, report) =
+            EmbeddedGenerations::open_read_only(&config).map_err(|error| log_failure(&error))?;
         Self::with_log(data_dir, log, report)
     }
 
@@ -81,10 +82,12 @@ impl DataFolder {
         synced
     }
 
-    fn with_log(data_dir: &Path, log: EmbeddedLog, report: OpenReport) -> Result<Self, Failure> {
+    fn with_log(data_dir: &Path, log: EmbeddedGenerations, report: OpenReport) -> Result<Self, Failure> {
         let store = EmbeddedStore::open(store_folder(data_dir), EmbeddedOptions::default())
             .map_err(|error| store_failure(&error))?;
-        identity::bind_log(&store, log.layout().log_id).map_err(|error| store_failure(&error))?;
+        // The first generation's log names it for ever.
+        let first = log.generations().first().map_or([0; 16], |layout| layout.log_id);
+        identity::bind_log(&store, first).map_err(|error| store_failure(&error))?;
         let hash_key = identity::hash_key(&store).map_err(|error| store_failure(&error))?;
         Ok(Self { log: Arc::new(log), store: Arc::new(store), hash_key: HashKey::new(hash_key), report })
     }

@@ -14,7 +14,7 @@ use pulso_ingestor_consumer::halts::Halts;
 use pulso_ingestor_consumer::handoff::Outlet;
 use pulso_ingestor_consumer::lookup;
 use pulso_ingestor_consumer::pipeline::ConsumerDeps;
-use pulso_platform::log::Log;
+use pulso_platform::log::{LayoutBook, Log};
 use pulso_platform::service::clock::Clock;
 use pulso_platform::service::tasks::{Exit as End, Tasks};
 use pulso_platform::store::Store;
@@ -148,7 +148,7 @@ async fn open_pricing(folder: &DataFolder) -> Result<PricingService, Failure> {
     let log = Arc::clone(&folder.log) as Arc<dyn Log>;
     let settings = PricingSettings {
         store: Arc::clone(&folder.store) as Arc<dyn Store>,
-        partitions: log.layout().partitions,
+        layouts: LayoutBook::of(Arc::clone(&log)),
         log: Some(log),
         fold_wait: CATCH_UP_MAX,
         sweep_every: None,
@@ -188,15 +188,15 @@ impl Shared {
     }
 
     /// Where each partition of the log ends now.
-    fn log_ends(&self) -> Result<Vec<u64>, Failure> {
-        let partitions = 0..self.log.layout().partitions;
-        let ends = partitions.map(|partition| Ok(self.log.watermarks(partition)?.end_offset));
+    fn log_ends(&self) -> Result<Vec<(u32, u64)>, Failure> {
+        let partitions = self.log.partitions().into_iter();
+        let ends = partitions.map(|partition| Ok((partition, self.log.watermarks(partition)?.end_offset)));
         ends.collect::<Result<_, _>>().map_err(|error| log_failure(&error))
     }
 
     /// Waits until what the log held at the start is folded, so that the first read sees all of it and the first catalog
     /// can be applied. A long way to go is no reason not to take pulses: then it serves, and says 503 where it must.
-    async fn catch_up(&self, ends: &[u64]) {
+    async fn catch_up(&self, ends: &[(u32, u64)]) {
         let all_folded = async {
             while !self.is_folded_to(ends) {
                 tokio::time::sleep(CATCH_UP_STEP).await;
@@ -207,10 +207,10 @@ impl Shared {
         }
     }
 
-    fn is_folded_to(&self, ends: &[u64]) -> bool {
-        (0..).zip(ends).all(|(partition, end)| {
-            let folded = lookup::folded_through(&*self.store, partition);
-            self.halts.is_halted(partition) || folded.is_ok_and(|rank| rank.offset() >= *end)
+    fn is_folded_to(&self, ends: &[(u32, u64)]) -> bool {
+        ends.iter().all(|(partition, end)| {
+            let folded = lookup::folded_through(&*self.store, *partition);
+            self.halts.is_halted(*partition) || folded.is_ok_and(|rank| rank.offset() >= *end)
         })
     }
 }

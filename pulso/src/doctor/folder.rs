@@ -58,8 +58,9 @@ fn opened(folder: &DataFolder, data_dir: &Path) -> Vec<Finding> {
             layout.generation, layout.partitions, folder.report.segments
         ),
     )];
-    findings.extend(cuts(data_dir, layout.generation));
-    findings.extend((0..layout.partitions).filter_map(|partition| halted(&*folder.store, partition)));
+    findings.extend((1..=layout.generation).filter_map(|generation| cuts(data_dir, generation)));
+    let partitions = folder.log.partitions().into_iter();
+    findings.extend(partitions.filter_map(|partition| halted(&*folder.store, partition)));
     if findings.len() == 1 {
         findings.push(Finding::good("store", "can be read, no partition is halted"));
     }

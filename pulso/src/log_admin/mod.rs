@@ -1,14 +1,16 @@
 //! `pulso log`: what an operator may do to the log of a data folder that no server holds: look at it, have it read again,
 //! or go on after a halt.
 
+mod grow;
 mod resume;
 mod status;
 
 use std::sync::Arc;
 
+use pulso_domain::position::partition_number;
 use pulso_ingestor_consumer::admin::{Actor, AdminError, request_rewind};
-use pulso_ingestor_consumer::fold::ids::RunShape;
-use pulso_ingestor_consumer::fold::partition::{FoldConfig, FoldRules};
+use pulso_ingestor_consumer::fold::partition::FoldConfig;
+use pulso_ingestor_consumer::opening;
 use pulso_ingestor_consumer::pipeline::ConsumerConfig;
 use pulso_platform::log::Log;
 use pulso_platform::service::clock::Clock;
@@ -28,6 +30,8 @@ pub enum LogCommand {
     Status(StatusArgs),
     /// Has a partition read again from an offset on; changes no total.
     Rewind(RewindArgs),
+    /// Begins the next generation of the log, with another number of partitions.
+    Grow(GrowArgs),
     /// Goes on after a halt: skips records for good, and notes what was lost.
     Resume(ResumeArgs),
 }
@@ -61,9 +65,30 @@ pub struct RewindArgs {
     /// Which partition.
     #[arg(long)]
     pub partition: u32,
+    /// Of which generation; the newest when not given.
+    #[arg(long)]
+    pub generation: Option<u32>,
     /// The first offset to read again.
     #[arg(long, value_name = "OFFSET")]
     pub to: u64,
+    /// Which folder.
+    #[command(flatten)]
+    pub folder: DataSettings,
+}
+
+/// Flags of `pulso log grow`.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+The next generation takes what comes from then on; the one before ends with a seal in each partition and stays readable.
+Duplicates are still found, and no total changes. Running it again changes nothing.
+
+Examples:
+  pulso log grow --partitions 16
+  pulso log grow --partitions 16 --data-dir /var/lib/pulso")]
+pub struct GrowArgs {
+    /// How many partitions the next generation has.
+    #[arg(long, value_name = "N")]
+    pub partitions: u32,
     /// Which folder.
     #[command(flatten)]
     pub folder: DataSettings,
@@ -83,6 +108,9 @@ pub struct ResumeArgs {
     /// Which partition.
     #[arg(long, requires = "skip_to")]
     pub partition: Option<u32>,
+    /// Of which generation; the newest when not given.
+    #[arg(long, requires = "partition")]
+    pub generation: Option<u32>,
     /// The first offset that is not given up.
     #[arg(long, value_name = "OFFSET", requires = "partition")]
     pub skip_to: Option<u64>,
@@ -102,14 +130,15 @@ pub fn run(command: &LogCommand, format: Format) -> Outcome {
     match command {
         LogCommand::Status(args) => status::run(args, format),
         LogCommand::Rewind(args) => rewind(args, format),
+        LogCommand::Grow(args) => grow::run(args, format),
         LogCommand::Resume(args) => resume::run(args, format),
     }
 }
 
 fn rewind(args: &RewindArgs, format: Format) -> Outcome {
     let folder = DataFolder::open_to_look(&args.folder.data_dir)?;
-    has_partition(&folder, args.partition)?;
-    let wish = (args.partition, args.to);
+    let partition = partition_of(&folder, args.generation, args.partition)?;
+    let wish = (partition, args.to);
     request_rewind(&*folder.log, &*folder.store, wish, &actor()).map_err(|error| refused(&error))?;
     let done = json!({ "partition": args.partition, "to": args.to });
     output::rows(format, &done, std::slice::from_ref(&done), &["partition", "to"])?;
@@ -117,24 +146,26 @@ fn rewind(args: &RewindArgs, format: Format) -> Outcome {
     Ok(Exit::Ok)
 }
 
-fn has_partition(folder: &DataFolder, partition: u32) -> Result<(), Failure> {
-    let partitions = folder.log.layout().partitions;
-    if partition < partitions {
-        return Ok(());
+/// A partition's number over all generations.
+fn partition_of(folder: &DataFolder, generation: Option<u32>, index: u32) -> Result<u32, Failure> {
+    let layouts = folder.log.generations();
+    let newest = folder.log.layout();
+    let wanted = generation.unwrap_or(newest.generation);
+    let Some(layout) = layouts.iter().find(|layout| layout.generation == wanted) else {
+        let newest = newest.generation;
+        return Err(Failure::not_found(format!("the log has no generation {wanted}, only 1 to {newest}")));
+    };
+    if index < layout.partitions {
+        return Ok(partition_number(wanted, index));
     }
-    Err(Failure::not_found(format!("the log has no partition {partition}, only 0 to {}", partitions - 1)))
+    let last = layout.partitions - 1;
+    Err(Failure::not_found(format!("the log has no partition {index}, only 0 to {last}")))
 }
 
 /// How a partition of this folder is folded, as the server does it.
 fn fold_config(folder: &DataFolder, partition: u32) -> FoldConfig {
-    FoldConfig {
-        partition,
-        partitions: folder.log.layout().partitions,
-        topic: ConsumerConfig::default().topic,
-        shape: RunShape::FORMAT,
-        hash_key: folder.hash_key,
-        rules: FoldRules::ALL,
-    }
+    let topic = ConsumerConfig::default().topic;
+    opening::fold_config(&folder.log.generations(), partition, &topic, folder.hash_key)
 }
 
 /// Who is at the keyboard, as far as the system says.

@@ -6,7 +6,7 @@ use pulso_platform::log::Log;
 use pulso_platform::log::embedded::note_cuts;
 use serde_json::json;
 
-use super::{ResumeArgs, actor, fold_config, has_partition, refused, shared_store};
+use super::{ResumeArgs, actor, fold_config, partition_of, refused, shared_store};
 use crate::cli::exit::{Exit, Failure, Outcome};
 use crate::cli::output::{self, Format};
 use crate::dev::folder::{DataFolder, log_failure, log_folder};
@@ -24,12 +24,12 @@ pub(super) fn run(args: &ResumeArgs, format: Format) -> Outcome {
 
 fn skip_records(args: &ResumeArgs, folder: &DataFolder, wish: (u32, u64), format: Format) -> Outcome {
     let (partition, skip_to) = wish;
-    has_partition(folder, partition)?;
+    let number = partition_of(folder, args.generation, partition)?;
     let store = shared_store(folder);
-    let config = fold_config(folder, partition);
+    let config = fold_config(folder, number);
     let gap = skip(&*folder.log, &store, config, (skip_to, &args.note), &actor())
         .map_err(|error| refused(&error))?;
-    Halts::default().clear(&*store, partition);
+    Halts::default().clear(&*store, number);
     let done = json!({
         "partition": partition, "from": gap.from, "to": gap.to, "actor": gap.actor, "note": gap.note,
     });
@@ -42,7 +42,10 @@ fn note_all_cuts(args: &ResumeArgs, folder: &DataFolder, format: Format) -> Outc
     let generation = folder.log.layout().generation;
     let note = format!("{}: {}", actor().name, args.note);
     let log = log_folder(&args.folder.data_dir);
-    let noted = note_cuts(&log, generation, &note).map_err(|error| log_failure(&error))?;
+    let mut noted = 0;
+    for generation in 1..=generation {
+        noted += note_cuts(&log, generation, &note).map_err(|error| log_failure(&error))?;
+    }
     if noted == 0 {
         return Err(Failure::not_found(
             "no cut waits for a note; to skip records give --partition and --skip-to",

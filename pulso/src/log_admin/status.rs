@@ -1,5 +1,6 @@
 //! `pulso log status`: each partition's place, its counts, and what is wrong with it.
 
+use pulso_domain::position::{partition_generation, partition_index};
 use pulso_ingestor_consumer::{halts, lookup};
 use pulso_platform::log::Log;
 use serde_json::{Value, json};
@@ -50,8 +51,8 @@ fn online(api: &str) -> Result<Value, Failure> {
 }
 
 fn offline(folder: &DataFolder) -> Result<Value, Failure> {
-    let layout = folder.log.layout();
-    let partitions = (0..layout.partitions).map(|partition| partition_status(folder, partition));
+    let partitions = folder.log.partitions().into_iter();
+    let partitions = partitions.map(|partition| partition_status(folder, partition));
     Ok(json!({ "partitions": partitions.collect::<Result<Vec<_>, _>>()? }))
 }
 
@@ -65,8 +66,8 @@ fn partition_status(folder: &DataFolder, partition: u32) -> Result<Value, Failur
         .flat_map(|state| &state.gaps)
         .map(|gap| json!({ "from": gap.from, "to": gap.to, "actor": gap.actor, "note": gap.note }));
     Ok(json!({
-        "partition": partition,
-        "generation": folder.log.layout().generation,
+        "partition": partition_index(partition),
+        "generation": partition_generation(partition),
         "start_offset": marks.start_offset,
         "end_offset": marks.end_offset,
         "folded_offset": state.as_ref().map_or(0, |state| state.offset),
@@ -74,6 +75,7 @@ fn partition_status(folder: &DataFolder, partition: u32) -> Result<Value, Failur
         "duplicate": counts.duplicate,
         "conflict": counts.conflict,
         "dead_lettered": counts.dead_lettered,
+        "moved": counts.moved,
         "state": if halt.is_some() { "halted" } else { "ok" },
         "halt_reason": halt,
         "gaps": gaps.collect::<Vec<_>>(),

@@ -9,6 +9,7 @@ use pulso_domain::time::Instant;
 use pulso_ingestor_consumer::fold::halt::Stop;
 use pulso_ingestor_consumer::handoff::{Handoff, Handover};
 use pulso_ingestor_consumer::republish::{Republished, Selection, republish};
+use pulso_platform::log::LayoutBook;
 use pulso_platform::service::settings::DataSettings;
 use pulso_pricing::door::Intake;
 use pulso_pricing::service::{PricingService, Settings as PricingSettings};
@@ -80,24 +81,24 @@ pub fn run(args: &RepublishArgs, format: Format) -> Outcome {
 }
 
 fn hand_over(place: &Place, selection: &Selection, handoff: &dyn Handoff) -> Result<Republished, Failure> {
-    let partitions = place.log.layout().partitions;
-    republish(&*place.store, partitions, selection, handoff).map_err(|stop| Failure::failed(&stop))
+    republish(&*place.store, &place.log.generations(), selection, handoff)
+        .map_err(|stop| Failure::failed(&stop))
 }
 
 /// A folder that no server holds has no pricing that could be told: it is rated here.
 fn rate_here(place: &Place, selection: &Selection) -> Result<Republished, Failure> {
-    let partitions = place.log.layout().partitions;
+    let layouts = LayoutBook::of(Arc::clone(&place.log));
     let settings = PricingSettings {
         store: Arc::clone(&place.store),
         log: None,
-        partitions,
+        layouts: layouts.clone(),
         fold_wait: Duration::ZERO,
         sweep_every: None,
         rates: true,
     };
     let pricing = PricingService::open(settings).map_err(Failure::failed)?;
     let (changed, changes) = bounded(CHANGES_MAX);
-    let desk = Desk(Intake::new(changed, partitions));
+    let desk = Desk(Intake::new(changed, layouts));
     let stop = CancellationToken::new();
     std::thread::scope(|scope| {
         let rating = scope.spawn(|| pricing.run(&changes, &stop));

@@ -1,8 +1,10 @@
 //! Readiness of a server in one process: whether its log takes records, and which partitions are halted.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pulso_domain::position::partition_place;
 use pulso_ingestor_consumer::halts::Halts;
 use pulso_platform::log::Log;
 use pulso_platform::service::health::{Health, Part};
@@ -23,10 +25,13 @@ impl Watch {
     /// Looks until told to stop.
     pub(super) async fn run(self, stop: CancellationToken) -> Result<(), TaskError> {
         let log = self.health.part("log");
-        let partitions: Vec<Part> = (0..self.log.layout().partitions)
-            .map(|partition| self.health.part(format!("partition-{partition}")))
-            .collect();
+        let mut partitions: BTreeMap<u32, Part> = BTreeMap::new();
         loop {
+            // They become more while generations follow.
+            for partition in self.log.partitions() {
+                let part = || self.health.part(format!("partition-{}", partition_place(partition)));
+                partitions.entry(partition).or_insert_with(part);
+            }
             self.look(&log, &partitions);
             if tokio::time::timeout(LOOK_EVERY, stop.cancelled()).await.is_ok() {
                 return Ok(());
@@ -34,15 +39,15 @@ impl Watch {
         }
     }
 
-    fn look(&self, log: &Part, partitions: &[Part]) {
+    fn look(&self, log: &Part, partitions: &BTreeMap<u32, Part>) {
         if self.log.is_appendable() {
             log.ready();
         } else {
             log.not_ready("takes no records now; make room on the disk");
         }
         let halted = self.halts.list();
-        for (number, part) in (0..).zip(partitions) {
-            match halted.iter().find(|(partition, _)| *partition == number) {
+        for (number, part) in partitions {
+            match halted.iter().find(|(partition, _)| partition == number) {
                 Some((_, reason)) => part.not_ready(format!("halted: {reason}")),
                 None => part.ready(),
             }

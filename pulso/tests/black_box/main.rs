@@ -9,6 +9,7 @@ mod dead_letters;
 mod events;
 mod folder;
 mod follow;
+mod growing;
 mod import;
 mod reads;
 mod stop;

@@ -137,15 +137,18 @@ impl Sources {
         let mut ranks: Vec<Rank> = page.keys().map(|position| position.rank).collect();
         ranks.dedup();
         let mut pulses = Vec::with_capacity(page.len());
-        let partition = self.partition_of(&line.set.tenant_id);
-        self.archive().visit_records(partition, &ranks, Position::default(), &mut |archived| {
-            if let Some(share) = page.get(&archived.position) {
-                let raw = walk::pulse(archived.bytes).unwrap_or_default();
-                let (position, share) = (archived.position, Some(*share));
-                pulses.push(LinePulse { position, pulse: PulseView::of(&raw), share });
-            }
-            Next::More
-        })?;
+        let tenant_id = &line.set.tenant_id;
+        for ranks in ranks.chunk_by(|one, other| one.generation() == other.generation()) {
+            let partition = self.partition_at(tenant_id, ranks[0]);
+            self.archive().visit_records(partition, ranks, Position::default(), &mut |archived| {
+                if let Some(share) = page.get(&archived.position) {
+                    let raw = walk::pulse(archived.bytes).unwrap_or_default();
+                    let (position, share) = (archived.position, Some(*share));
+                    pulses.push(LinePulse { position, pulse: PulseView::of(&raw), share });
+                }
+                Next::More
+            })?;
+        }
         Ok(pulses)
     }
 

@@ -48,7 +48,7 @@ impl Sources {
         let mut letters: Vec<Case> = Vec::new();
         let mut looked_at: usize = 0;
         let first = after.map_or(0, |(partition, _)| *partition);
-        for partition in first..self.partitions() {
+        for partition in self.log.partitions().into_iter().filter(|partition| *partition >= first) {
             let mut range = Range::all();
             if let Some((_, clustering)) = after.filter(|(begun, _)| *begun == partition) {
                 range.from = behind(clustering);
@@ -95,9 +95,17 @@ impl Sources {
         Ok(case(&*self.store, partition, position)?)
     }
 
-    /// The first dead letter of a pulse in its tenant's partition.
+    /// The first dead letter of a pulse in its tenant's partitions.
     pub(crate) fn letter_of(&self, name: PulseName<'_>) -> Result<Option<(u32, Position)>, Problem> {
-        let partition = self.partition_of(name.tenant_id);
+        for partition in self.partitions_of(name.tenant_id) {
+            if let Some(position) = self.letter_in(partition, name)? {
+                return Ok(Some((partition, position)));
+            }
+        }
+        Ok(None)
+    }
+
+    fn letter_in(&self, partition: u32, name: PulseName<'_>) -> Result<Option<Position>, Problem> {
         let mut range = Range::all();
         loop {
             let found =
@@ -107,7 +115,7 @@ impl Sources {
                 let raw = walk::pulse(&letter.letter.original).unwrap_or_default();
                 let named = raw.id == name.id.as_bytes() && raw.tenant_id == name.tenant_id.as_bytes();
                 if named && letter.position.index != WHOLE_RECORD {
-                    return Ok(Some((partition, letter.position)));
+                    return Ok(Some(letter.position));
                 }
             }
             let Some((last, _)) = found.last().filter(|_| found.len() == LETTERS_PER_READ) else {

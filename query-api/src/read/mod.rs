@@ -5,6 +5,7 @@ pub(crate) mod charges;
 pub(crate) mod explain;
 pub(crate) mod invoices;
 pub(crate) mod letters;
+pub(crate) mod moved;
 pub(crate) mod position;
 pub(crate) mod preview;
 pub(crate) mod pulse;

@@ -1,13 +1,13 @@
 //! Positions as they stand in requests and answers: `[generation:]partition:offset[:index]`.
 
-use pulso_domain::position::{Position, Rank};
+use pulso_domain::position::{PARTITION_BITS, Position, Rank, partition_index, partition_number};
 
 use super::sources::Sources;
 
 /// A record of the log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct RecordPlace {
-    /// The partition.
+    /// The partition, over all generations.
     pub(crate) partition: u32,
     /// The record.
     pub(crate) rank: Rank,
@@ -48,13 +48,21 @@ impl Sources {
 
     fn place(&self, generation: u64, partition: u64, offset: u64) -> Option<RecordPlace> {
         let generation = u32::try_from(generation).ok().filter(|generation| *generation > 0)?;
-        let partition = u32::try_from(partition).ok().filter(|partition| *partition < self.partitions())?;
+        let layouts = self.log.generations();
+        let partitions = match layouts.iter().find(|layout| layout.generation == generation) {
+            Some(layout) => layout.partitions,
+            // The receipt of a generation that is not known here yet.
+            None if generation > self.log.layout().generation => 1 << PARTITION_BITS,
+            None => return None,
+        };
+        let index = u32::try_from(partition).ok().filter(|index| *index < partitions)?;
+        let partition = partition_number(generation, index);
         Some(RecordPlace { partition, rank: Rank::new(generation, offset)? })
     }
 }
 
-/// `generation:partition:offset:index`.
+/// `generation:partition:offset:index`, of a position in this partition.
 pub(crate) fn written(partition: u32, position: Position) -> String {
-    let rank = position.rank;
+    let (rank, partition) = (position.rank, partition_index(partition));
     format!("{}:{partition}:{}:{}", rank.generation(), rank.offset(), position.index)
 }

@@ -14,7 +14,7 @@ use pulso_proto::walk;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::position::written;
+use super::position::{RecordPlace, written};
 use super::sources::Sources;
 use crate::problem::{Code, Problem};
 
@@ -159,10 +159,10 @@ fn unknown() -> Problem {
 impl Sources {
     /// The counted pulse of an id, or its dead letter where nothing else exists.
     pub(crate) fn pulse_by_id(&self, name: PulseName<'_>) -> Result<PulseFate, Problem> {
-        let partition = self.partition_of(name.tenant_id);
+        let partitions = self.partitions_of(name.tenant_id);
         let hash = self.hash_key.id_hash(name.tenant_id, name.id);
-        let entry = lookup::find_id(&*self.store, &RunShape::FORMAT, partition, (name.id, hash))?;
-        if let Some(entry) = entry {
+        let found = lookup::find_id_in(&*self.store, &RunShape::FORMAT, &partitions, (name.id, hash))?;
+        if let Some((partition, entry)) = found {
             return self.folded(name, partition, entry.first)?.ok_or_else(unknown);
         }
         match self.letter_of(name)? {
@@ -178,8 +178,14 @@ impl Sources {
         partition: u32,
         position: Position,
     ) -> Result<PulseFate, Problem> {
-        if position.rank.generation() != self.log.layout().generation {
+        if position.rank.generation() > self.log.layout().generation {
             return Err(unknown());
+        }
+        if let Some(moved) = self.moved_to(RecordPlace { partition, rank: position.rank })? {
+            return match moved.place_of(position.index) {
+                Some((partition, position)) => self.pulse_at(name, partition, position),
+                None => self.pending(name, partition, position)?.ok_or_else(unknown),
+            };
         }
         let state = lookup::load_state(&*self.store, partition)?;
         let offset = position.rank.offset();
@@ -202,6 +208,12 @@ impl Sources {
         partition: u32,
         position: Position,
     ) -> Result<Option<&'static str>, Problem> {
+        if let Some(moved) = self.moved_to(RecordPlace { partition, rank: position.rank })? {
+            return match moved.place_of(position.index) {
+                Some((partition, position)) => self.fate_at(partition, position),
+                None => Ok(Some("pending")),
+            };
+        }
         let state = lookup::load_state(&*self.store, partition)?;
         let Some(state) = state.filter(|state| position.rank < state.rank()) else {
             return Ok(Some("pending"));
@@ -228,7 +240,7 @@ impl Sources {
         self.archive().visit_records(partition, &[position.rank], position, &mut |archived| {
             if archived.position == position {
                 let raw = walk::pulse(archived.bytes).unwrap_or_default();
-                found = name.is(&raw).then(|| answer(partition, position, archived.fate, &raw));
+                found = name.is(&raw).then(|| self.answer((partition, position), archived.fate, &raw));
             }
             Next::Enough
         })?;
@@ -265,21 +277,26 @@ impl Sources {
     }
 }
 
-fn answer(partition: u32, position: Position, fate: Fate, raw: &RawPulse<'_>) -> PulseFate {
-    let first = match fate {
-        Fate::Duplicate { first } | Fate::Conflict { first } => Some(written(partition, first)),
-        Fate::Counted | Fate::DeadLettered(_) => None,
-    };
-    let reason = match fate {
-        Fate::DeadLettered(reason) => Some(reason.code()),
-        Fate::Conflict { .. } => Some(pulso_domain::reason::Reason::IdConflict.code()),
-        Fate::Counted | Fate::Duplicate { .. } => None,
-    };
-    PulseFate {
-        fate: fate.as_str(),
-        position: written(partition, position),
-        first_position: first,
-        reason,
-        pulse: Some(PulseView::of(raw)),
+impl Sources {
+    fn answer(&self, (partition, position): (u32, Position), fate: Fate, raw: &RawPulse<'_>) -> PulseFate {
+        let first = match fate {
+            Fate::Duplicate { first } | Fate::Conflict { first } => {
+                let tenant_id = String::from_utf8_lossy(raw.tenant_id);
+                Some(written(self.partition_at(&tenant_id, first.rank), first))
+            }
+            Fate::Counted | Fate::DeadLettered(_) => None,
+        };
+        let reason = match fate {
+            Fate::DeadLettered(reason) => Some(reason.code()),
+            Fate::Conflict { .. } => Some(pulso_domain::reason::Reason::IdConflict.code()),
+            Fate::Counted | Fate::Duplicate { .. } => None,
+        };
+        PulseFate {
+            fate: fate.as_str(),
+            position: written(partition, position),
+            first_position: first,
+            reason,
+            pulse: Some(PulseView::of(raw)),
+        }
     }
 }

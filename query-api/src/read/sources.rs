@@ -4,11 +4,10 @@
 use std::sync::Arc;
 
 use pulso_domain::fingerprint::HashKey;
-use pulso_domain::partitioner::partition_of;
-use pulso_domain::position::Rank;
+use pulso_domain::position::{Rank, partition_generation, partition_place};
 use pulso_ingestor_consumer::archive::{Archive, Kept};
 use pulso_ingestor_consumer::fold::ids::RunShape;
-use pulso_ingestor_consumer::{halts, lookup};
+use pulso_ingestor_consumer::{generations, halts, lookup};
 use pulso_platform::log::Log;
 use pulso_platform::service::clock::Clock;
 use pulso_platform::store::Store;
@@ -34,14 +33,14 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// The partitions of the log.
-    pub(crate) fn partitions(&self) -> u32 {
-        self.log.layout().partitions
+    /// The partitions of a tenant's pulses, one of each generation, the oldest first.
+    pub(crate) fn partitions_of(&self, tenant_id: &str) -> Vec<u32> {
+        generations::partitions_of_tenant(&self.log.generations(), tenant_id)
     }
 
-    /// The partition of a tenant's pulses.
-    pub(crate) fn partition_of(&self, tenant_id: &str) -> u32 {
-        partition_of(tenant_id.as_bytes(), self.partitions())
+    /// The partition of a tenant's pulses in the generation of a rank.
+    pub(crate) fn partition_at(&self, tenant_id: &str, rank: Rank) -> u32 {
+        self.archive().partition_at(tenant_id, rank)
     }
 
     /// The archived pulses.
@@ -52,8 +51,26 @@ impl Sources {
     /// Everything of the partition below this rank is folded.
     pub(crate) fn folded_through(&self, partition: u32) -> Result<Rank, Problem> {
         let folded = lookup::folded_through(&*self.store, partition)?;
-        let first = Rank::new(self.log.layout().generation, 0).unwrap_or(Rank::ZERO);
+        let first = Rank::new(partition_generation(partition), 0).unwrap_or(Rank::ZERO);
         Ok(folded.max(first))
+    }
+
+    /// Everything of a tenant below this rank is folded: in the newest generation that has begun to be.
+    pub(crate) fn tenant_through(&self, tenant_id: &str) -> Result<Rank, Problem> {
+        let mut partitions = self.partitions_of(tenant_id);
+        while partitions.len() > 1 {
+            let newest = partitions.pop().unwrap_or_default();
+            let folded = lookup::folded_through(&*self.store, newest)?;
+            if folded > Rank::ZERO {
+                return Ok(folded);
+            }
+        }
+        self.folded_through(partitions.pop().unwrap_or_default())
+    }
+
+    /// An error when any partition of the tenant is halted.
+    pub(crate) fn refuse_halted_tenant(&self, tenant_id: &str) -> Result<(), Problem> {
+        self.partitions_of(tenant_id).into_iter().try_for_each(|partition| self.refuse_halted(partition))
     }
 
     /// An error when the partition is halted: its totals may lack what was acknowledged (G10).
@@ -61,7 +78,8 @@ impl Sources {
         match halts::read(&*self.store, partition)? {
             None => Ok(()),
             Some(sentence) => {
-                Err(Problem::new(Code::PartitionHalted, format!("partition {partition}: {sentence}")))
+                let place = partition_place(partition);
+                Err(Problem::new(Code::PartitionHalted, format!("partition {place}: {sentence}")))
             }
         }
     }

@@ -16,7 +16,7 @@ impl Sources {
     /// The tenants with usage that come behind this one, in order, at least `most` of them if there are.
     pub(crate) fn tenants_after(&self, after: &str, most: usize) -> Result<BTreeSet<String>, Problem> {
         let mut all = BTreeSet::new();
-        for partition in 0..self.partitions() {
+        for partition in self.log.partitions() {
             let mut here: usize = 0;
             let mut from = after_tenant(after);
             while here < most {
@@ -44,11 +44,15 @@ impl Sources {
 
     /// The months of a tenant that have usage, oldest first.
     pub(crate) fn months_of(&self, tenant_id: &str, most: usize) -> Result<Vec<Window>, Problem> {
-        let name = keys::months_partition(self.partition_of(tenant_id));
         let prefix = [tenant_id.as_bytes(), &[0]].concat();
-        let found = self.store.scan(Table::Tenants, &name, &Range::prefix(&prefix), most)?;
-        let months = found.iter().filter_map(|(key, _)| keys::decode_month_clustering(key));
-        Ok(months.filter(|(tenant, _)| *tenant == tenant_id).map(|(_, month)| month).collect())
+        let mut months = BTreeSet::new();
+        for partition in self.partitions_of(tenant_id) {
+            let name = keys::months_partition(partition);
+            let found = self.store.scan(Table::Tenants, &name, &Range::prefix(&prefix), most)?;
+            let here = found.iter().filter_map(|(key, _)| keys::decode_month_clustering(key));
+            months.extend(here.filter(|(tenant, _)| *tenant == tenant_id).map(|(_, month)| month));
+        }
+        Ok(months.into_iter().take(most).collect())
     }
 
     /// The original names of tenants that an importer mapped, where there are any.

@@ -32,7 +32,7 @@ pub(crate) async fn wait_for(
 ) -> Result<(), Problem> {
     let Some(text) = text else { return Ok(()) };
     let place = sources.record_place(text).ok_or_else(|| {
-        let last = sources.partitions() - 1;
+        let last = sources.log.layout().partitions - 1;
         let mend =
             format!("write a receipt as [generation:]partition:offset, with a partition from 0 to {last}");
         Problem::parameter("wait_for", mend)
@@ -53,7 +53,22 @@ pub(crate) async fn wait_for(
     }
 }
 
+/// A record that arrived behind a seal is there once all of its pulses are where they were moved to.
 fn is_there(sources: &Sources, place: RecordPlace, until: Until) -> Result<bool, Problem> {
+    match sources.moved_to(place)? {
+        None => is_here(sources, place, until),
+        Some(moved) if !moved.is_whole => Ok(false),
+        Some(moved) => {
+            let mut is_there = true;
+            for place in moved.places {
+                is_there &= self::is_there(sources, place, until)?;
+            }
+            Ok(is_there)
+        }
+    }
+}
+
+fn is_here(sources: &Sources, place: RecordPlace, until: Until) -> Result<bool, Problem> {
     let folded = sources.folded_through(place.partition)? > place.rank;
     if !folded {
         // It will not come by waiting.

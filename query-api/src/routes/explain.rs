@@ -142,7 +142,8 @@ pub(crate) async fn explain_line(
         // The page ends before the first pulse that it does not show: there the next one begins.
         let beyond = pulses.split_off(size.min(pulses.len()));
         let next_page_token = beyond.first().map(|next| paging.token(&place(next.position)));
-        let partition = api.sources.partition_of(&path.tenant);
+        let shown =
+            |pulse: LinePulse| shown(api.sources.partition_at(&path.tenant, pulse.position.rank), pulse);
         json(&Explanation {
             invoice_id: drafted.invoice.invoice_id.clone(),
             currency: currency.clone(),
@@ -150,7 +151,7 @@ pub(crate) async fn explain_line(
             charges: line.charges().cloned().map(ChargeRow::of).collect(),
             rounding: Rounding { mode: drafted.set.rounding.as_str(), decimals: drafted.invoice.decimals },
             catalog_version: drafted.set.catalog_version,
-            pulses: pulses.into_iter().map(|pulse| shown(partition, pulse)).collect(),
+            pulses: pulses.into_iter().map(shown).collect(),
             next_page_token,
         })
     })

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::Response;
 use pulso_domain::fate::FateCounts;
+use pulso_domain::position::{partition_generation, partition_index};
 use pulso_domain::time::Instant;
 use pulso_ingestor_consumer::{halts, lookup};
 use pulso_proto::v1;
@@ -139,7 +140,7 @@ pub(crate) async fn get_ledger(
     api.wait_for(asked.params.wait_for.as_deref(), Until::Folded).await?;
     api.read(|api| {
         let sources = &api.sources;
-        let read = (0..sources.partitions()).map(|partition| read(sources, partition));
+        let read = sources.log.partitions().into_iter().map(|partition| read(sources, partition));
         let read = read.collect::<Result<Vec<_>, Problem>>()?;
         let mut counts = FateCounts::default();
         read.iter().for_each(|(_, of_partition)| counts.add_counts(of_partition));
@@ -162,8 +163,8 @@ fn read(sources: &Sources, partition: u32) -> Result<(PartitionLedger, FateCount
     let counts = state.as_ref().map(|state| state.counts).unwrap_or_default();
     let gaps = state.as_ref().map(|state| state.gaps.iter().map(gap).collect()).unwrap_or_default();
     let ledger = PartitionLedger {
-        partition,
-        generation: state.as_ref().map_or(sources.log.layout().generation, |state| state.generation),
+        partition: partition_index(partition),
+        generation: partition_generation(partition),
         end_offset,
         folded_offset: state.as_ref().map_or(0, |state| state.offset),
         counts: shown(&counts),

@@ -1,6 +1,6 @@
 //! A dead letter as it is shown, in the list and alone.
 
-use pulso_domain::position::{Position, Rank};
+use pulso_domain::position::{Position, Rank, partition_generation};
 use pulso_domain::reason::Reason;
 use pulso_domain::time::Instant;
 use pulso_ingestor_consumer::desk::{Case, Done, LetterState};
@@ -183,8 +183,8 @@ impl DeadLetter {
     /// A letter with what was done about it.
     pub(crate) fn of(case: &Case) -> Self {
         let letter = &case.letter;
-        let first = letter.first_rank.map(Rank::from_u64);
-        let first = first.map(|rank| Position::new(rank, letter.first_index.unwrap_or_default()));
+        let generation = partition_generation(case.partition);
+        let first = first_of(letter).filter(|first| first.rank.generation() == generation);
         let reason = u8::try_from(letter.reason).ok().and_then(Reason::from_byte);
         let fixed = case.done.iter().rev().find(|done| done.action.kind() == Kind::Fixed);
         let state = case.state();
@@ -213,6 +213,12 @@ impl DeadLetter {
     }
 }
 
+/// Where the counted one stands, of a conflict.
+fn first_of(letter: &pulso_proto::v1::DeadLetter) -> Option<Position> {
+    let rank = letter.first_rank.map(Rank::from_u64)?;
+    Some(Position::new(rank, letter.first_index.unwrap_or_default()))
+}
+
 impl DeadLetterDetails {
     /// A letter with everything.
     pub(crate) fn of(sources: &Sources, case: &Case) -> Result<Self, Problem> {
@@ -220,8 +226,14 @@ impl DeadLetterDetails {
             None => None,
             Some(place) => sources.fate_at(place.partition, place.position)?,
         };
+        let mut letter = DeadLetter::of(case);
+        if let Some(first) = first_of(&case.letter) {
+            // It may stand in an earlier generation, where its tenant had another partition.
+            let partition = sources.partition_at(&case.letter.tenant_id, first.rank);
+            letter.first_position = Some(written(partition, first));
+        }
         Ok(Self {
-            letter: DeadLetter::of(case),
+            letter,
             original: LetterBytes::of(&case.letter.original, case.letter.origin_index.is_some()),
             actions: case.done.iter().map(DeadLetterAction::of).collect(),
             replay_fate,

@@ -67,7 +67,7 @@ pub(crate) async fn get_pulse(
     api.wait_for(params.wait_for.as_deref(), Until::Folded).await?;
     api.read(move |api| {
         let name = PulseName { tenant_id: &path.tenant, id: &path.id };
-        api.sources.refuse_halted(api.sources.partition_of(&path.tenant))?;
+        api.sources.refuse_halted_tenant(&path.tenant)?;
         let found = match place {
             Some((partition, position)) => api.sources.pulse_at(name, partition, position),
             None => api.sources.pulse_by_id(name),

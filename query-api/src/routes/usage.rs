@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
-use pulso_domain::position::Rank;
+use pulso_domain::position::{Rank, partition_index};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -181,7 +181,7 @@ pub(crate) async fn list_usage(
         if format == Format::Csv {
             return csv(&columns(query.group_by), &usage, next_page_token.as_deref());
         }
-        let partition = api.sources.partition_of(&query.tenant_id);
+        let partition = partition_index(api.sources.partition_at(&query.tenant_id, folded));
         let as_of = AsOf { partition, generation: folded.generation(), offset: folded.offset() };
         json(&Usage { usage, as_of: vec![as_of], next_page_token })
     })
@@ -238,11 +238,10 @@ fn settled(
     after: Option<&GroupKey>,
     most: usize,
 ) -> Result<(Vec<Group>, Rank), Problem> {
-    let partition = sources.partition_of(&query.tenant_id);
-    let mut before = sources.folded_through(partition)?;
+    let mut before = sources.tenant_through(&query.tenant_id)?;
     for _ in 1..READS_MAX {
         let groups = sources.usage(query, after, most)?;
-        let now = sources.folded_through(partition)?;
+        let now = sources.tenant_through(&query.tenant_id)?;
         if now == before {
             return Ok((groups, now));
         }

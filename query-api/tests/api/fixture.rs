@@ -20,7 +20,7 @@ use pulso_ingestor_consumer::fold::partition::{FoldConfig, FoldRules};
 use pulso_ingestor_consumer::fold::state::FoldState;
 use pulso_ingestor_consumer::worker::PartitionWorker;
 use pulso_platform::log::embedded::{EmbeddedLog, EmbeddedLogConfig};
-use pulso_platform::log::{Appended, Log, LogLayout};
+use pulso_platform::log::{Appended, LayoutBook, Log, LogLayout};
 use pulso_platform::service::clock::Clock;
 use pulso_platform::store::Store;
 use pulso_platform::store::memory::MemoryStore;
@@ -195,6 +195,7 @@ fn workers(store: &Arc<MemoryStore>, layout: LogLayout, hash_key: HashKey) -> Ve
         let config = FoldConfig {
             partition,
             partitions: PARTITIONS,
+            earlier: Vec::new(),
             topic: "resource-consumption".into(),
             shape: RunShape::FORMAT,
             hash_key,
@@ -232,8 +233,8 @@ impl Rating {
         let fold_wait = Duration::from_secs(5);
         let settings = Settings {
             store,
+            layouts: LayoutBook::of(Arc::clone(&log) as Arc<dyn Log>),
             log: Some(log),
-            partitions: PARTITIONS,
             fold_wait,
             sweep_every: None,
             rates: true,

@@ -4,6 +4,7 @@
 //! content is a function of the log prefix alone, so whoever writes it, and how often, writes the same bytes.
 
 pub mod cell;
+pub mod earlier;
 pub mod filter;
 pub mod list;
 pub mod merge;

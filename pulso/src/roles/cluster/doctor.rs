@@ -1,5 +1,6 @@
 //! What `pulso doctor` looks at in a cluster: brokers, topics, the generation, the store, its schema, halted partitions.
 
+use pulso_domain::position::partition_place;
 use pulso_ingestor_consumer::halts;
 use pulso_platform::log::Log;
 use pulso_platform::log::kafka::{
@@ -63,15 +64,14 @@ fn beside(kafka: &KafkaSettings) -> Finding {
 /// Whether log and store belong together, and what of them is halted.
 fn together(log: &KafkaLog, store: &dyn Store) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let layout = log.layout();
-    if layout.generation == 1
-        && let Err(error) = identity::bind_log(store, layout.log_id)
+    if let Some(first) = log.generations().first()
+        && let Err(error) = identity::bind_log(store, first.log_id)
     {
         let mend = "use the brokers and the keyspace that belong together";
         findings.push(Finding::fault("log and store", error.to_string(), mend));
     }
-    for partition in 0..layout.partitions {
-        let check = format!("partition {partition}");
+    for partition in log.partitions() {
+        let check = format!("partition {}", partition_place(partition));
         let mend = "pulso log status says more; pulso log resume goes on";
         match (log.watermarks(partition), halts::read(store, partition)) {
             (Err(error), _) => findings.push(Finding::fault(&check, error.to_string(), mend)),

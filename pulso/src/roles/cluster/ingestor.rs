@@ -11,7 +11,7 @@ use pulso_ingestor_api::door::{Floor, UnitBook};
 use pulso_ingestor_api::ingest::IngestDeps;
 use pulso_ingestor_api::sources::Doors;
 use pulso_ingestor_consumer::lookup;
-use pulso_platform::log::Log;
+use pulso_platform::log::{LayoutBook, Log};
 use pulso_platform::service::clock::Clock;
 use pulso_platform::service::settings::{IngestListener, ProcessSettings};
 use pulso_platform::service::tasks::Stage;
@@ -111,7 +111,7 @@ pub(super) async fn start(args: &IngestorArgs) -> Result<(Host, Cluster), Failur
     let known = Arc::new(Known::default());
     let follower = Follower {
         settings: args.cluster.cql.clone(),
-        partitions: log.layout().partitions,
+        layouts: LayoutBook::of(Arc::clone(&log) as Arc<dyn Log>),
         known: Arc::clone(&known),
         stop: host.tasks.stop_of(Stage::Close),
     };
@@ -151,7 +151,7 @@ impl Default for Known {
 /// Follows the store, whenever it is there.
 struct Follower {
     settings: CqlSettings,
-    partitions: u32,
+    layouts: LayoutBook,
     known: Arc<Known>,
     stop: CancellationToken,
 }
@@ -175,7 +175,7 @@ impl Follower {
         let settings = PricingSettings {
             store: Arc::clone(&store),
             log: None,
-            partitions: self.partitions,
+            layouts: self.layouts.clone(),
             fold_wait: Duration::ZERO,
             sweep_every: None,
             rates: false,
@@ -202,7 +202,7 @@ impl Follower {
 
     /// The highest floor of any partition: what lies below it would be dead-lettered where its tenant is.
     fn read_floor(&self, store: &dyn Store) {
-        for partition in 0..self.partitions {
+        for partition in self.layouts.partitions() {
             match lookup::load_state(store, partition) {
                 Ok(state) => {
                     let floor = state.and_then(|state| state.floor_seconds);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crossbeam_channel::bounded;
 use prost::Message;
+use pulso_platform::log::LayoutBook;
 use pulso_platform::log::kafka::KafkaSettings;
 use pulso_platform::log::kafka::usage::{UsageRead, UsageReader};
 use pulso_platform::service::settings::ProcessSettings;
@@ -61,18 +62,18 @@ pub(super) async fn start(args: &PricingArgs) -> Result<(Host, Cluster), Failure
     let listener = bind(args.pricing_addr, "--pricing-addr").await?;
     let host = Host::start(&args.process, &[("pricing", &listener)]).await?;
     let Opened { cluster, log, store, .. } = open(&args.cluster).await?;
-    let partitions = log.layout().partitions;
+    let layouts = LayoutBook::of(log);
     let settings = PricingSettings {
         store: Arc::clone(&store),
         log: None,
-        partitions,
+        layouts: layouts.clone(),
         fold_wait: Duration::ZERO,
         sweep_every: Some(SWEEP_EVERY),
         rates: true,
     };
     let pricing = blocking(move || PricingService::open(settings)).await?.map_err(Failure::failed)?;
     let (changed, changes) = bounded(CHANGES_MAX);
-    let intake = Intake::new(changed, partitions);
+    let intake = Intake::new(changed, layouts);
     host.start_store_watch(store)?;
     host.start_pricing(pricing, changes)?;
     start_topic(&host, args.cluster.kafka.clone(), intake.clone()).await?;

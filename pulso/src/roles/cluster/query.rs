@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pulso_ingestor_consumer::archive::Kept;
+use pulso_platform::log::LayoutBook;
 use pulso_platform::service::clock::Clock;
 use pulso_platform::service::settings::{ApiListener, ProcessSettings};
 use pulso_platform::service::tasks::Stage;
@@ -55,7 +56,7 @@ pub(super) async fn start(args: &QueryArgs) -> Result<(Host, Cluster), Failure> 
     let settings = PricingSettings {
         store: Arc::clone(&store),
         log: None,
-        partitions: log.layout().partitions,
+        layouts: LayoutBook::of(Arc::clone(&log)),
         fold_wait: Duration::ZERO,
         sweep_every: None,
         rates: false,
