@@ -114,10 +114,11 @@ struct Author<'a> {
 }
 
 impl History {
-    /// The logs of a seed's generations, of as many records as it says or as are given. The first is there from the beginning.
+    /// The logs of a seed's generations, of as many records as it says or as are given, if it may grow. The first is there
+    /// from the beginning.
     #[must_use]
-    pub fn write(dice: &mut Dice, records: Option<usize>) -> Vec<Self> {
-        let grows = dice.chance(500);
+    pub fn write(dice: &mut Dice, records: Option<usize>, may_grow: bool) -> Vec<Self> {
+        let grows = dice.chance(500) && may_grow;
         let horizon = if dice.chance(600) { dice.between(2, 8) * DAY } else { 0 };
         let mut author = Author::new(dice, horizon);
         let length = records.unwrap_or_else(|| author.dice.below(41) + 20);

@@ -95,7 +95,9 @@ impl World {
     #[must_use]
     pub fn new(seed: u64, way: Way) -> Arc<Self> {
         let mut dice = Dice::new(seed);
-        let histories = History::write(&mut dice, way.records);
+        // A next generation is another owner, and that alone is a fault to some mutants.
+        let may_grow = !(way.calm && way.mutant.is_some());
+        let histories = History::write(&mut dice, way.records, may_grow);
         let weather = if way.calm { Weather::calm() } else { Weather::of(&mut dice, way.mutant) };
         let hash_key = HashKey::new(dice.bits().to_le_bytes().repeat(2).try_into().unwrap_or_default());
         let mut store = FaultyStore::new(dice, weather, way.mutant);

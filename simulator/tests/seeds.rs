@@ -26,7 +26,6 @@ fn without_faults_the_mutants_that_only_faults_reveal_are_right_too() {
         Mutant::CheckpointBeforeFlush,
         Mutant::WallClockTimestamps,
         Mutant::SkippedRowsNotWritten,
-        Mutant::OwnEntryNotEntered,
         Mutant::ExpiryAboveRewind,
     ] {
         let outcome = outcome(100, Way { mutant: Some(mutant), calm: true, ..Way::default() });
