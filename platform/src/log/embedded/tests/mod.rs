@@ -3,6 +3,7 @@
 mod conforming;
 mod damage;
 mod failing;
+mod growing;
 mod model;
 mod scale;
 mod tail;
@@ -65,6 +66,35 @@ fn copy(folder: &Path) -> TempDir {
         std::fs::copy(&file, other.path().join("g1").join(file.file_name().unwrap())).unwrap();
     }
     other
+}
+
+/// Another folder with all generations.
+fn copy_of(folder: &TempDir) -> TempDir {
+    let other = TempDir::new().unwrap();
+    for entry in std::fs::read_dir(folder.path()).unwrap().map(Result::unwrap) {
+        if entry.file_type().unwrap().is_dir() {
+            let home = other.path().join(entry.file_name());
+            std::fs::create_dir(&home).unwrap();
+            for file in std::fs::read_dir(entry.path()).unwrap().map(Result::unwrap) {
+                std::fs::copy(file.path(), home.join(file.file_name())).unwrap();
+            }
+        }
+    }
+    other
+}
+
+/// All that the generations of a log hand out.
+fn hand_out_all(log: &dyn Log) -> Records {
+    let from: Vec<(u32, u64)> = log.partitions().into_iter().map(|partition| (partition, 0)).collect();
+    let mut reader = log.reader(&from).unwrap();
+    let mut records = Records::new();
+    loop {
+        let more = reader.poll(Duration::ZERO).unwrap();
+        if more.is_empty() {
+            return records;
+        }
+        records.extend(more.into_iter().map(|record| ((record.partition, record.offset), record)));
+    }
 }
 
 /// What a process that was killed leaves: no mark of a clean end.
