@@ -120,7 +120,13 @@ pub fn load_earlier(
 ) -> Result<Vec<Arc<EarlierPartition>>, Stop> {
     let mut earlier = Vec::with_capacity(config.earlier.len());
     for number in &config.earlier {
-        let Some(state) = lookup::load_state(store, *number)? else { continue };
+        let state = lookup::load_state(store, *number)?;
+        // What one read has seen, the next may miss while that write is not whole: without the seal, ids would be missed too.
+        let is_sealed = state.as_ref().is_some_and(|state| state.sealed_at.is_some());
+        if config.rules.next_waits_for_the_seal && !is_sealed {
+            return Err(Stop::Retry(format!("partition {number} is not seen folded past its seal")));
+        }
+        let Some(state) = state else { continue };
         let before = known.iter().find(|one| one.number == *number);
         let open = match before {
             Some(before) => before.open.clone(),

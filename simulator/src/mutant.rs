@@ -67,6 +67,7 @@ impl Mutant {
         let mut rules = FoldRules::ALL;
         match mutant {
             Some(Self::EvictionBeforeConfirmation) => rules.only_confirmed_is_evicted = false,
+            Some(Self::NextBeforeCheckpointed) => rules.next_waits_for_the_seal = false,
             // Alone it does no harm here, since a range that the list covers is closed; so that is broken too. With own
             // entries entered the other owner's bytes would be the same.
             Some(Self::OwnEntryNotEntered) => {

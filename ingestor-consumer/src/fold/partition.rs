@@ -63,6 +63,8 @@ pub struct FoldRules {
     pub run_is_kept_until_listed: bool,
     /// Rows are evicted only when confirmed.
     pub only_confirmed_is_evicted: bool,
+    /// A generation is folded only once the ones before it are seen folded past their seals.
+    pub next_waits_for_the_seal: bool,
 }
 
 impl FoldRules {
@@ -73,6 +75,7 @@ impl FoldRules {
         dead_letter_claims_nothing: true,
         run_is_kept_until_listed: true,
         only_confirmed_is_evicted: true,
+        next_waits_for_the_seal: true,
     };
 }
 
