@@ -85,6 +85,7 @@ impl IngestorArgs {
             vec![("--ingest-addr", self.ingest.ingest_addr), ("--admin-addr", self.process.admin_addr)];
         addresses.extend(self.sources.events_addr.map(|address| ("--events-addr", address)));
         self.network.validate(&addresses)?;
+        self.taking.validate()?;
         self.sources.brokers().map(drop)
     }
 }
