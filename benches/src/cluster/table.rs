@@ -6,12 +6,10 @@ mod ingest;
 mod written;
 
 use std::ffi::OsString;
-use std::io::Write as _;
 use std::process::ExitCode;
 
 use super::place::Place;
-use crate::cpu;
-use crate::table::figure::Figure;
+use crate::table::print_rows;
 
 /// The core of what is measured; the servers and the load maker take what they get.
 const CORE: u32 = 0;
@@ -81,30 +79,12 @@ impl Session {
 /// When nothing can be printed.
 pub fn print(args: &TableArgs) -> anyhow::Result<ExitCode> {
     let session = Session { place: args.place.clone(), quick: args.quick };
-    let mut out = std::io::stdout();
-    writeln!(out, "Machine: {}\n", cpu::machine())?;
-    if args.quick {
-        writeln!(out, "Quick: one round of small loads; only a full run counts.\n")?;
-    }
-    writeln!(out, "{}", Figure::HEADER)?;
-    let mut all_hold = true;
-    for row in RowName::ALL.into_iter().filter(|row| args.only.is_empty() || args.only.contains(row)) {
-        let mut show = |figure: Figure| {
-            all_hold &= figure.holds();
-            // A figure that cannot be printed is seen by the caller as a broken pipe.
-            let _ = writeln!(std::io::stdout(), "{figure}");
-        };
-        let measured = match row {
-            RowName::Ingest => ingest::measure(&session, &mut show),
-            RowName::Consume => consume::measure(&session, &mut show),
-            RowName::Flush => flush::measure(&session, &mut show),
-            RowName::Written => written::measure(&session, &mut show),
-            RowName::Workers => consume::workers(&session, &mut show),
-        };
-        if let Err(error) = measured {
-            all_hold = false;
-            writeln!(out, "| {row:?} | **failed: {error:#}** | | | | no |")?;
-        }
-    }
-    Ok(if all_hold { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let rows = RowName::ALL.into_iter().filter(|row| args.only.is_empty() || args.only.contains(row));
+    print_rows(args.quick, rows, |row, show| match row {
+        RowName::Ingest => ingest::measure(&session, show),
+        RowName::Consume => consume::measure(&session, show),
+        RowName::Flush => flush::measure(&session, show),
+        RowName::Written => written::measure(&session, show),
+        RowName::Workers => consume::workers(&session, show),
+    })
 }

@@ -100,20 +100,33 @@ impl Session {
 pub fn print(args: &TableArgs) -> anyhow::Result<ExitCode> {
     let mixes = if args.counted { &Mix::ALL[..1] } else { &Mix::ALL };
     let session = Session { quick: args.quick, mixes: mixes.to_vec(), folder: args.folder.clone() };
+    let rows = RowName::ALL.into_iter().filter(|row| args.only.is_empty() || args.only.contains(row));
+    print_rows(args.quick, rows, |row, show| measure(row, &session, show))
+}
+
+/// Measures rows and prints their figures as soon as they are known.
+///
+/// # Errors
+/// When nothing can be printed.
+pub(crate) fn print_rows<R: Copy + std::fmt::Debug>(
+    quick: bool,
+    rows: impl Iterator<Item = R>,
+    mut measure: impl FnMut(R, &mut dyn FnMut(Figure)) -> anyhow::Result<()>,
+) -> anyhow::Result<ExitCode> {
     let mut out = std::io::stdout();
     writeln!(out, "Machine: {}\n", cpu::machine())?;
-    if args.quick {
+    if quick {
         writeln!(out, "Quick: one round of small loads; only a full run counts.\n")?;
     }
     writeln!(out, "{}", Figure::HEADER)?;
     let mut all_hold = true;
-    for row in RowName::ALL.into_iter().filter(|row| args.only.is_empty() || args.only.contains(row)) {
+    for row in rows {
         let mut show = |figure: Figure| {
             all_hold &= figure.holds();
             // A figure that cannot be printed is seen by the caller as a broken pipe.
             let _ = writeln!(std::io::stdout(), "{figure}");
         };
-        if let Err(error) = measure(row, &session, &mut show) {
+        if let Err(error) = measure(row, &mut show) {
             all_hold = false;
             writeln!(out, "| {row:?} | **failed: {error:#}** | | | | no |")?;
         }
