@@ -6,9 +6,10 @@ use pulso_domain::fingerprint::{IdHash, PayloadHash};
 use pulso_domain::position::Position;
 
 use super::ids::earlier::EarlierPartition;
+use super::ids::list::ListedRun;
 use super::ids::open::IdTimes;
 use super::partition::PartitionFold;
-use super::prepare::CellName;
+use super::prepare::wanted_cells;
 
 impl PartitionFold {
     /// Says which partitions of earlier generations may hold ids of this one's tenants, as they are stored now.
@@ -30,20 +31,8 @@ impl PartitionFold {
         let shape = self.config.shape;
         for earlier in &self.earlier {
             let alive = earlier.alive(shape, self.floor_seconds);
-            for run in alive.filter(|run| run.times.may_share(times)) {
-                for (place, item) in (0..).zip(&self.items).filter(|(_, item)| item.reason.is_none()) {
-                    if !run.may_hold(&shape, item.id, item.time) {
-                        continue;
-                    }
-                    let prefix = shape.prefix(run.level, item.id);
-                    let name =
-                        CellName { partition: earlier.number, level: run.level, start: run.start, prefix };
-                    self.candidates.push((place, name));
-                    if !self.cells.contains_key(&name) && !self.needs.cells.contains(&name) {
-                        self.needs.cells.push(name);
-                    }
-                }
-            }
+            let runs: Vec<&ListedRun> = alive.filter(|run| run.times.may_share(times)).collect();
+            self.candidates.extend(wanted_cells(shape, &self.items, (earlier.number, &runs)));
         }
         self.candidates.sort_by_key(|(place, _)| *place);
     }

@@ -16,6 +16,7 @@ use pulso_proto::plain;
 use pulso_proto::{v1, walk};
 
 use super::halt::Halt;
+use super::ids::RunShape;
 use super::ids::cell::Cell;
 use super::ids::list::{ListedRun, expiry_border};
 use super::ids::open::IdTimes;
@@ -234,8 +235,11 @@ impl PartitionFold {
         if !self.earlier.is_empty() {
             self.note_earlier_candidates(&times);
         }
+        self.need_cells();
     }
 
+    // Apart from the walk over the pulses: within it, it costs every pulse registers.
+    #[inline(never)]
     fn note_own_candidates(&mut self, times: &IdTimes) {
         let shape = self.config.shape;
         let alive = |run: &&ListedRun| run.end(&shape) > self.expired_below && run.times.may_share(times);
@@ -243,15 +247,16 @@ impl PartitionFold {
         if runs.is_empty() {
             return;
         }
-        for (place, item) in (0..).zip(&self.items).filter(|(_, item)| item.reason.is_none()) {
-            for run in runs.iter().filter(|run| run.may_hold(&shape, item.id, item.time)) {
-                let prefix = shape.prefix(run.level, item.id);
-                let partition = self.config.partition;
-                let name = CellName { partition, level: run.level, start: run.start, prefix };
-                self.candidates.push((place, name));
-                if !self.cells.contains_key(&name) && !self.needs.cells.contains(&name) {
-                    self.needs.cells.push(name);
-                }
+        let wanted = wanted_cells(self.config.shape, &self.items, (self.config.partition, &runs));
+        self.candidates.extend(wanted);
+    }
+
+    /// Asks for the cells of the candidates that are not there.
+    #[inline(never)]
+    fn need_cells(&mut self) {
+        for (_, name) in &self.candidates {
+            if !self.cells.contains_key(name) && !self.needs.cells.contains(name) {
+                self.needs.cells.push(*name);
             }
         }
     }
@@ -278,6 +283,22 @@ impl PartitionFold {
     pub fn supply_directory(&mut self, tenant_id: &str, directory: Option<v1::Directory>) {
         self.directory.supply(tenant_id, directory);
     }
+}
+
+/// The cells of a partition's runs that may hold ids of the items, each with its item's place.
+pub(super) fn wanted_cells<'a>(
+    shape: RunShape,
+    items: &'a [Item],
+    (partition, runs): (u32, &'a [&'a ListedRun]),
+) -> impl Iterator<Item = (u32, CellName)> + 'a {
+    let items = (0..).zip(items).filter(|(_, item)| item.reason.is_none());
+    items.flat_map(move |(place, item)| {
+        let may_hold = runs.iter().filter(move |run| run.may_hold(&shape, item.id, item.time));
+        may_hold.map(move |run| {
+            let prefix = shape.prefix(run.level, item.id);
+            (place, CellName { partition, level: run.level, start: run.start, prefix })
+        })
+    })
 }
 
 /// The payload hash with the plain pulse's tags in the order of their keys; `None` when they are many, or a key repeats.
