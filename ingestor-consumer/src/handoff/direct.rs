@@ -1,7 +1,7 @@
 //! What gRPC and HTTP have in common: records in parts that fit a message, retries with growing pauses, and a circuit breaker
 //! that leaves a pricing alone which cannot take them.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use backon::{BlockingRetryable, ExponentialBuilder};
 use metrics::counter;
@@ -19,8 +19,12 @@ const MESSAGE_BYTES_MAX: usize = 1 << 20;
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 /// up to this.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
-/// How long one delivery is tried before the step is given back, so that a stop and a rebalance are seen.
+/// No try begins later than this after the first one: then the step is given back, so that a stop and a rebalance are seen.
 const DELIVERY_MAX: Duration = Duration::from_secs(5);
+/// A pricing that is there accepts a connection within this,
+pub(super) const CONNECT_MAX: Duration = Duration::from_secs(3);
+/// and answers within this: it only queues what it is sent. A pricing that hangs holds a step up for this behind the last try.
+pub(super) const ANSWER_MAX: Duration = Duration::from_secs(3);
 /// Of this many calls
 const CALLS_WATCHED: usize = 10;
 /// this share must fail before no more are made,
@@ -66,9 +70,14 @@ impl<P: Push> Direct<P> {
         let pauses = ExponentialBuilder::default()
             .with_min_delay(PAUSE_MIN)
             .with_max_delay(PAUSE_MAX)
-            .with_total_delay(Some(DELIVERY_MAX))
             .without_max_times();
-        let retried = attempt.retry(pauses).notify(|_, _| counter!(HANDOFF_RETRIES).increment(1)).call();
+        let began = Instant::now();
+        let retried = attempt
+            .retry(pauses)
+            // Not by the sum of the pauses: a call that hangs takes longer than they do.
+            .when(|_| began.elapsed() < DELIVERY_MAX)
+            .notify(|_, _| counter!(HANDOFF_RETRIES).increment(1))
+            .call();
         retried.map_err(|reason| Stop::Retry(format!("pricing has not taken the usage: {reason}")))
     }
 }
@@ -158,6 +167,23 @@ mod tests {
         assert!(matches!(stopped, Stop::Retry(_)), "{stopped}");
         let calls = direct.push.calls.load(Ordering::Relaxed);
         assert!(calls <= 2 * CALLS_WATCHED, "{calls} calls although all failed");
+    }
+
+    /// Never answers in time.
+    struct Asleep;
+
+    impl Push for Asleep {
+        fn push(&self, _update: v1::UsageUpdate) -> Result<(), String> {
+            std::thread::sleep(ANSWER_MAX);
+            Err("no answer in time".to_owned())
+        }
+    }
+
+    #[test]
+    fn g16_a_pricing_that_hangs_holds_a_step_up_for_a_few_seconds_only() {
+        let began = Instant::now();
+        Direct::new(Asleep).deliver(&handover(1)).expect_err("gives up for now");
+        assert!(began.elapsed() < DELIVERY_MAX + 2 * ANSWER_MAX, "{:?}", began.elapsed());
     }
 
     #[test]

@@ -1,18 +1,11 @@
 //! Pushes usage by gRPC, `pulso.v1.PricingService/PushUsage`.
 
-use std::time::Duration;
-
 use pulso_proto::v1;
 use pulso_proto::v1::pricing_service_client::PricingServiceClient;
 use tokio::runtime::Handle;
 use tonic::transport::{Channel, Endpoint};
 
-use super::direct::Push;
-
-/// A pricing that is there accepts within this.
-const CONNECT_MAX: Duration = Duration::from_secs(3);
-/// It only queues what it is sent, so it answers at once unless it is overloaded.
-const ANSWER_MAX: Duration = Duration::from_secs(10);
+use super::direct::{ANSWER_MAX, CONNECT_MAX, Push};
 
 /// Pushes by gRPC.
 pub struct GrpcPush {

@@ -1,18 +1,11 @@
 //! Pushes usage by HTTP, `POST /v1/usage-records`, for a pricing that speaks no gRPC.
 
-use std::time::Duration;
-
 use pulso_proto::usage::JsonUpdate;
 use pulso_proto::v1;
 use reqwest::{Client, Url};
 use tokio::runtime::Handle;
 
-use super::direct::Push;
-
-/// A pricing that is there accepts within this.
-const CONNECT_MAX: Duration = Duration::from_secs(3);
-/// It only queues what it is sent, so it answers at once unless it is overloaded.
-const ANSWER_MAX: Duration = Duration::from_secs(10);
+use super::direct::{ANSWER_MAX, CONNECT_MAX, Push};
 
 /// Pushes by HTTP.
 pub struct HttpPush {
