@@ -19,8 +19,8 @@ use crate::answer;
 use crate::batch;
 use crate::board::{Board, Ticket};
 use crate::door::{Caller, Door, Floor, Known, UnitBook};
+use crate::lanes::Lanes;
 use crate::metrics::Metrics;
-use crate::packer::Packer;
 use crate::refusal::IngestError;
 use crate::settings::IngestSettings;
 use crate::sources::poison::Poison;
@@ -67,9 +67,8 @@ impl IngestTasks {
 /// The front door without its socket.
 pub struct Ingest {
     settings: IngestSettings,
-    partitions: u32,
     log: Arc<dyn Log>,
-    packer: Packer,
+    lanes: Arc<Lanes>,
     clock: Clock,
     units: UnitBook,
     floor: Floor,
@@ -84,8 +83,7 @@ impl Ingest {
         let mut tasks = JoinSet::new();
         let stop = CancellationToken::new();
         let ingest = Self {
-            partitions: deps.log.layout().partitions,
-            packer: Packer::start(&deps.log, &mut tasks, &stop),
+            lanes: Lanes::start(Arc::clone(&deps.log), &mut tasks, &stop),
             log: deps.log,
             clock: deps.clock,
             units: deps.units,
@@ -134,8 +132,9 @@ impl Ingest {
     /// # Errors
     /// When the log does not confirm it.
     pub(crate) async fn bury(&self, poison: &Poison, origin: &str) -> Result<Appended, LogError> {
-        let (index, value) = poison.record(origin, self.clock.now(), self.partitions);
-        let partition = partition_number(self.log.layout().generation, index);
+        let layout = self.log.layout();
+        let (index, value) = poison.record(origin, self.clock.now(), layout.partitions);
+        let partition = partition_number(layout.generation, index);
         let reply = self.log.append(partition, vec![value]);
         let unknown = |why: &str| Err(LogError::Unknown(why.to_owned()));
         match tokio::time::timeout(self.settings.ack_timeout, reply).await {
@@ -160,7 +159,8 @@ impl Ingest {
         let now = self.clock.now();
         let accept = (self.settings.accept_past, self.settings.accept_future);
         let door = Door::new(now, accept, caller, Known { units: &self.units, floor: &self.floor });
-        let plan = batch::read(&bytes, &door, self.partitions)?;
+        let packer = self.lanes.newest();
+        let plan = batch::read(&bytes, &door, packer.layout().partitions)?;
         lease.grow(plan.answer_bytes)?;
         self.metrics.request_bytes.increment(bytes.len() as u64);
         // The shares hold copies of what was accepted: the request itself is not needed while the log works.
@@ -171,7 +171,7 @@ impl Ingest {
         for share in board.take_shares() {
             for chunk in share.chunks {
                 let ticket = Ticket::new(&board, run, chunk.pulses);
-                self.packer.offer(share.partition, (chunk, ticket));
+                packer.offer(share.partition, (chunk, ticket));
                 run += 1;
             }
         }

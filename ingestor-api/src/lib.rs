@@ -4,8 +4,8 @@
 //! limits and `routes` finds the service of a call. `unary` speaks gRPC for one plain message; for streams and compressed
 //! messages `service` does, where `meter` counts the bytes as they arrive and `codec` hands them over raw.
 //! [`admission`] bounds what is in flight, [`ingest`] ties the steps together, `batch` walks the bytes and sorts the
-//! pulses by partition with `door` judging each one, `packer` makes log records of them, `board` waits for their fates,
-//! and `answer` writes the response. [`sources`] are the other ways in: HTTP and brokers, whose messages [`formats`] reads.
+//! pulses by partition with `door` judging each one, `lanes` knows the log's newest generation, `packer` makes its records,
+//! `board` waits for their fates, and `answer` writes the response. [`sources`] are the other ways in: HTTP and brokers, whose messages [`formats`] reads.
 //!
 //! Two invariants: a pulse is answered ACCEPTED only after the log confirmed it (G1), and memory in flight never exceeds
 //! what the settings allow (G11).
@@ -37,6 +37,8 @@ pub mod ingest;
 mod batch;
 
 pub mod door;
+
+mod lanes;
 
 mod packer;
 

@@ -14,7 +14,9 @@ use bytes::{Buf, Bytes};
 use parking_lot::Mutex;
 use pulso_domain::position::partition_number;
 use pulso_domain::time::Instant;
-use pulso_platform::log::{AppendReply, Appended, Log, LogError, RECORD_BYTES_MAX, RECORD_PULSES_MAX};
+use pulso_platform::log::{
+    AppendReply, Appended, Log, LogError, LogLayout, RECORD_BYTES_MAX, RECORD_PULSES_MAX,
+};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -37,13 +39,14 @@ const LINGER_MAX: Duration = Duration::from_millis(2);
 /// How often a stopping lane looks whether its last record is confirmed.
 const STOP_CHECK: Duration = Duration::from_millis(20);
 
-/// The lanes of all partitions.
+/// The lanes of all partitions of one generation.
 pub(crate) struct Packer {
+    layout: LogLayout,
     lanes: Vec<Arc<Lane>>,
 }
 
 impl Packer {
-    /// Lanes for each partition of the log; each is driven by a task in `tasks` until `stop` is cancelled and its
+    /// Lanes for each partition of the log's newest generation; each is driven by a task in `tasks` until `stop` is cancelled and its
     /// last record has its outcome.
     pub(crate) fn start(log: &Arc<dyn Log>, tasks: &mut JoinSet<()>, stop: &CancellationToken) -> Self {
         let layout = log.layout();
@@ -55,10 +58,15 @@ impl Packer {
             tasks.spawn(drive(Arc::clone(&lane), confirmations, stop.clone()));
             lane
         });
-        Self { lanes: lanes.collect() }
+        Self { lanes: lanes.collect(), layout }
     }
 
-    /// Hands a chunk to its partition's lane. The ticket gets the outcome.
+    /// The generation that the lanes lead into.
+    pub(crate) const fn layout(&self) -> LogLayout {
+        self.layout
+    }
+
+    /// Hands a chunk to the lane of its partition, named by its index. The ticket gets the outcome.
     pub(crate) fn offer(&self, partition: u32, parcel: (Chunk, Ticket)) {
         if let Some(lane) = self.lanes.get(partition as usize) {
             lane.offer(parcel);

@@ -1,4 +1,5 @@
-//! The same door over the embedded log: receipts hold after a restart, and a full disk costs nothing that was accepted.
+//! The same door over the embedded log: receipts hold after a restart and over a border of generations, and a full disk costs
+//! nothing that was accepted.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -7,6 +8,7 @@ use prost::Message;
 use pulso_ingestor_api::settings::IngestSettings;
 use pulso_platform::log::Log;
 use pulso_platform::log::embedded::{Disk, DiskOperation, EmbeddedLog, EmbeddedLogConfig, Fault, Faults};
+use pulso_platform::log::generations::Generations;
 use pulso_proto::v1::pulse_result::Status as Answer;
 use pulso_proto::v1::{Pulse, PulseBatch, PulseResult};
 use tokio::task::JoinSet;
@@ -96,4 +98,38 @@ async fn g12_a_full_disk_stops_the_acks_and_service_resumes_by_itself() {
     let after = tokio::time::timeout(PATIENCE, resumed).await.unwrap();
     assert_held(&log, &before, &kept);
     assert_held(&log, &pulses(50), &after);
+}
+
+#[tokio::test]
+async fn g01_a_running_door_goes_on_in_the_next_generation_and_every_receipt_holds() {
+    let folder = tempfile::tempdir().unwrap();
+    let of = |generation: u32, partitions: u32| {
+        let folder = folder.path().join(generation.to_string());
+        let config = EmbeddedLogConfig { generation, ..EmbeddedLogConfig::new(folder, partitions, clock()) };
+        Arc::new(EmbeddedLog::open(config).unwrap().0)
+    };
+    let (first, second) = (of(1, 4), of(2, 7));
+    let log = Arc::new(Generations::new(vec![Arc::clone(&first)]));
+    let server =
+        Server::over(IngestSettings::default(), Arc::clone(&log) as Arc<dyn Log>, Arc::new(TestLog::new(1)))
+            .await;
+    let before = pulses(300);
+    let answered = server.send(before.clone()).await.unwrap();
+    assert!(answered.iter().all(|result| is_accepted(result) && result.receipt.unwrap().generation == 1));
+    assert_held(&first, &before, &answered);
+
+    log.follow(Arc::clone(&second));
+    let after = async {
+        loop {
+            let answered = server.send(pulses(300)).await.unwrap();
+            assert!(answered.iter().all(is_accepted));
+            if answered.iter().all(|result| result.receipt.unwrap().generation == 2) {
+                return answered;
+            }
+        }
+    };
+    let after = tokio::time::timeout(PATIENCE, after).await.unwrap();
+    assert_held(&second, &before, &after);
+    server.shutdown.cancel();
+    server.ended().await.unwrap();
 }
