@@ -1,11 +1,13 @@
 //! Consumers that share a log on a real Kafka: what is counted stays the same whoever folds it. `make test-cluster` starts the
 //! broker; without it these tests fail.
 //!
-//! `outages` has three brokers and three nodes of a store, and takes them down.
+//! `generations` has the log grow under them. `outages` has three brokers and three nodes of a store, and takes them down.
 //!
 //! All members run in this process over one store. What they do to each other is what processes do: they share partitions,
 //! come and go, and sleep past their time while others go on.
 
+#[path = "cluster/generations.rs"]
+mod generations;
 #[path = "cluster/outages/mod.rs"]
 mod outages;
 #[path = "cql/proxy.rs"]

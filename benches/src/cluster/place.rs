@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::ensure;
 use prost::Message as _;
 use pulso_domain::quantity::Quantity;
-use pulso_platform::log::kafka::{KafkaLog, KafkaLogOptions, KafkaSettings, TopicPlan, init};
+use pulso_platform::log::kafka::{KafkaGenerations, KafkaLogOptions, KafkaSettings, TopicPlan, init};
 use pulso_platform::log::{Log, LogRecord};
 use pulso_platform::service::clock::Clock;
 use pulso_platform::store::cql::{CqlSettings, CqlStore, schema};
@@ -65,11 +65,11 @@ impl Place {
     ///
     /// # Errors
     /// When it cannot be opened.
-    pub fn log(&self, topic: &str) -> anyhow::Result<Arc<KafkaLog>> {
+    pub fn log(&self, topic: &str) -> anyhow::Result<Arc<KafkaGenerations>> {
         let end = Instant::now() + LEADERS_MAX;
         loop {
             let options = KafkaLogOptions { topic: topic.to_owned(), ..KafkaLogOptions::default() };
-            match KafkaLog::open(&KafkaSettings::plaintext(&self.brokers), options) {
+            match KafkaGenerations::open(&KafkaSettings::plaintext(&self.brokers), options) {
                 Ok(log) => return Ok(Arc::new(log)),
                 Err(error) if error.is_retryable() && Instant::now() < end => std::thread::sleep(POLL),
                 Err(error) => return Err(error.into()),

@@ -3,6 +3,7 @@
 
 use prost::Message;
 use pulso_domain::partitioner::partition_of;
+use pulso_domain::position::partition_index;
 use pulso_platform::log::LogError;
 use pulso_platform::log::kafka::KafkaSettings;
 use pulso_platform::log::kafka::usage::{USAGE_MESSAGE_BYTES_MAX, UsageMessage, UsageProducer};
@@ -68,7 +69,7 @@ fn messages(records: &[v1::UsageRecord], partitions: u32) -> Vec<UsageMessage> {
 /// The marker, behind the records. One whose records are not all in its own partition, as when the log has grown beyond the
 /// topic, claims none of them: a reader may not have seen them yet, and looks them up in the store.
 fn marker(handover: &Handover, messages: &[UsageMessage], partitions: u32) -> UsageMessage {
-    let partition = handover.partition % partitions;
+    let partition = partition_index(handover.partition) % partitions;
     let mut progress = handover.progress();
     if messages.iter().any(|message| message.partition != partition) {
         progress.from = progress.through;

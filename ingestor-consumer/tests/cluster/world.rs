@@ -12,17 +12,21 @@ use parking_lot::{Condvar, Mutex};
 use prost::Message as _;
 use pulso_domain::fate::FateCounts;
 use pulso_domain::fingerprint::HashKey;
-use pulso_domain::partitioner::partition_of;
+use pulso_domain::position::Rank;
 use pulso_domain::usage::{UsageRow, usage_clustering_prefix, usage_partition_key};
 use pulso_domain::window::Window;
+use pulso_ingestor_consumer::generations::partition_of_tenant;
 use pulso_ingestor_consumer::halts::Halts;
 use pulso_ingestor_consumer::handoff::Outlet;
 use pulso_ingestor_consumer::lookup;
 use pulso_ingestor_consumer::pipeline::{self, ConsumerConfig, ConsumerDeps};
 use pulso_platform::log::Log;
-use pulso_platform::log::kafka::{KafkaLog, KafkaLogOptions, KafkaSettings, TopicPlan, init};
+use pulso_platform::log::generations::GrowReport;
+use pulso_platform::log::kafka::{
+    GrowStep, Growth, KafkaGenerations, KafkaLogOptions, KafkaSettings, TopicPlan, grow, init,
+};
 use pulso_platform::log::membership::{Change, Membership};
-use pulso_platform::log::{AppendReply, LogError, LogLayout, LogReader, LogRecord, Watermarks};
+use pulso_platform::log::{AppendReply, Appended, LogError, LogLayout, LogReader, LogRecord, Watermarks};
 use pulso_platform::service::clock::Clock;
 use pulso_platform::store::memory::MemoryStore;
 use pulso_platform::store::{Cell, Flush, Flushed, Key, Range, Store, StoreError, Table};
@@ -63,8 +67,7 @@ pub(crate) struct Place {
 pub(crate) struct World {
     brokers: String,
     topic: String,
-    partitions: u32,
-    log: Arc<KafkaLog>,
+    pub(crate) log: Arc<KafkaGenerations>,
     pub(crate) store: Arc<dyn Store>,
 }
 
@@ -92,8 +95,8 @@ impl World {
         let settings = KafkaSettings::plaintext(&brokers);
         init(&settings, &plan, &Clock::System).expect("the topics are made");
         let options = KafkaLogOptions { topic: topic.clone(), ..KafkaLogOptions::default() };
-        let log = Arc::new(KafkaLog::open(&settings, options).expect("the log opens"));
-        Self { brokers, topic, partitions, log, store }
+        let log = Arc::new(KafkaGenerations::open(&settings, options).expect("the log opens"));
+        Self { brokers, topic, log, store }
     }
 
     /// The log's topic.
@@ -103,20 +106,46 @@ impl World {
 
     /// A member of the group.
     pub(crate) fn join(&self) -> Member {
-        self.member(Arc::clone(&self.store), Gate::default(), Duration::from_secs(300))
+        self.member(Arc::clone(&self.store), Gate::default(), self.options())
+    }
+
+    /// A member that looks for a next generation only so often.
+    pub(crate) fn join_looking_every(&self, directory_every: Duration) -> Member {
+        let options = KafkaLogOptions { directory_every, ..self.options() };
+        self.member(Arc::clone(&self.store), Gate::default(), options)
+    }
+
+    fn options(&self) -> KafkaLogOptions {
+        KafkaLogOptions { topic: self.topic.clone(), ..KafkaLogOptions::default() }
+    }
+
+    /// Begins the next generation; `told` hears of each step, and its error ends it there.
+    pub(crate) fn grow(
+        &self,
+        partitions: u32,
+        told: &mut dyn FnMut(GrowStep) -> Result<(), LogError>,
+    ) -> Result<GrowReport, LogError> {
+        let is_folded = |partition| {
+            let state = lookup::load_state(&*self.store, partition).expect("readable");
+            state.is_some_and(|state| state.sealed_at.is_some())
+        };
+        let growth = Growth { topic: &self.topic, clock: &Clock::System, is_folded: &is_folded, told };
+        grow(&self.settings(), growth, partitions)
+    }
+
+    /// The brokers.
+    pub(crate) fn settings(&self) -> KafkaSettings {
+        KafkaSettings::plaintext(&self.brokers)
     }
 
     /// A member whose flushes go through a gate, and who is taken for dead after that long.
     pub(crate) fn join_through(&self, gate: &Gate, member_timeout: Duration) -> Member {
         let store = Gated { store: Arc::clone(&self.store), gate: gate.clone() };
-        self.member(Arc::new(store), gate.clone(), member_timeout)
+        self.member(Arc::new(store), gate.clone(), KafkaLogOptions { member_timeout, ..self.options() })
     }
 
-    fn member(&self, store: Arc<dyn Store>, gate: Gate, member_timeout: Duration) -> Member {
-        let options =
-            KafkaLogOptions { topic: self.topic.clone(), member_timeout, ..KafkaLogOptions::default() };
-        let settings = KafkaSettings::plaintext(&self.brokers);
-        let log = KafkaLog::open(&settings, options).expect("the log opens");
+    fn member(&self, store: Arc<dyn Store>, gate: Gate, options: KafkaLogOptions) -> Member {
+        let log = KafkaGenerations::open(&self.settings(), options).expect("the log opens");
         let partitions = Arc::new(AtomicUsize::new(0));
         let log = Arc::new(Counting { log, partitions: Arc::clone(&partitions), gate });
         let (handoff, changes) = unbounded();
@@ -165,6 +194,16 @@ impl World {
     }
 
     fn offer_pulse(&self, sent: &mut Sent, number: u32) -> Result<(), LogError> {
+        self.offer_pulse_to(&self.log.layout(), sent, number).map(drop)
+    }
+
+    /// Sends one pulse as a producer does that knows this generation as the newest; gives where it stands.
+    pub(crate) fn offer_pulse_to(
+        &self,
+        layout: &LogLayout,
+        sent: &mut Sent,
+        number: u32,
+    ) -> Result<(u32, Rank), LogError> {
         let tenant = TENANTS[number as usize % TENANTS.len()];
         let pulse = v1::Pulse {
             id: format!("p-{number}"),
@@ -177,7 +216,9 @@ impl World {
         };
         let batch = v1::PulseBatch { format_version: 1, pulses: vec![pulse], ..Default::default() };
         sent.insert((tenant, number), u64::from(number % 7 + 1));
-        self.append(partition_of(tenant.as_bytes(), self.partitions), &batch.encode_to_vec())
+        let partition = partition_of_tenant(layout, tenant);
+        let at = self.append(partition, &batch.encode_to_vec())?;
+        Ok((partition, Rank::new(at.generation, at.offset).expect("fits")))
     }
 
     /// Appends bytes as they are.
@@ -185,9 +226,8 @@ impl World {
         self.append(partition, value).expect("is durable");
     }
 
-    fn append(&self, partition: u32, value: &[u8]) -> Result<(), LogError> {
-        let reply = self.log.append(partition, vec![value.to_vec().into()]);
-        reply.blocking_recv().expect("answers").map(|_| ())
+    fn append(&self, partition: u32, value: &[u8]) -> Result<Appended, LogError> {
+        self.log.append(partition, vec![value.to_vec().into()]).blocking_recv().expect("answers")
     }
 
     /// Has the broker forget all records of a partition, as retention does.
@@ -210,18 +250,17 @@ impl World {
 
     /// Waits until everything is folded.
     pub(crate) fn drain(&self) {
-        until("all is folded", || (0..self.partitions).all(|partition| self.is_drained(partition)));
+        let is_drained = || self.log.partitions().into_iter().all(|partition| self.is_drained(partition));
+        // Twice, since what is moved is appended again.
+        until("all is folded", || is_drained() && is_drained());
     }
 
     /// What became of all pulses.
     pub(crate) fn counts(&self) -> FateCounts {
         let mut sum = FateCounts::default();
-        for partition in 0..self.partitions {
+        for partition in self.log.partitions() {
             let state = lookup::load_state(&*self.store, partition).expect("readable").expect("was folded");
-            sum.counted += state.counts.counted;
-            sum.duplicate += state.counts.duplicate;
-            sum.conflict += state.counts.conflict;
-            sum.dead_lettered += state.counts.dead_lettered;
+            sum.add_counts(&state.counts);
         }
         sum
     }
@@ -279,7 +318,7 @@ impl Drop for Member {
 
 /// A log whose membership counts its partitions, and sleeps while its member's flush is held.
 struct Counting {
-    log: KafkaLog,
+    log: KafkaGenerations,
     partitions: Arc<AtomicUsize>,
     gate: Gate,
 }
@@ -287,6 +326,10 @@ struct Counting {
 impl Log for Counting {
     fn layout(&self) -> LogLayout {
         self.log.layout()
+    }
+
+    fn generations(&self) -> Vec<LogLayout> {
+        self.log.generations()
     }
 
     fn append(&self, partition: u32, value: Vec<bytes::Bytes>) -> AppendReply {

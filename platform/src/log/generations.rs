@@ -12,6 +12,15 @@ use tokio::sync::oneshot;
 
 use super::{AppendReply, Log, LogError, LogLayout, LogReader, LogRecord, Watermarks};
 
+/// What growing did.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct GrowReport {
+    /// The newest generation now.
+    pub layout: LogLayout,
+    /// Whether it was begun now.
+    pub begun: bool,
+}
+
 /// The logs of all generations, the oldest first; there is always one.
 pub struct Generations<L> {
     logs: RwLock<Vec<Arc<L>>>,
@@ -45,7 +54,7 @@ impl<L: Log> Generations<L> {
     }
 
     /// The log of a partition, and its index there.
-    fn of(&self, partition: u32) -> Result<(Arc<L>, u32), LogError> {
+    pub(super) fn of(&self, partition: u32) -> Result<(Arc<L>, u32), LogError> {
         let generation = partition_generation(partition);
         let logs = self.logs.read();
         let log = logs.iter().find(|log| log.layout().generation == generation);

@@ -1,18 +1,15 @@
-//! `pulso log`: what an operator may do to the log of a data folder that no server holds: look at it, have it read again,
-//! or go on after a halt.
+//! `pulso log`: what an operator may do to the log of a cluster, or of a data folder that no server holds: look at it, have it
+//! read again, have it grow, or go on after a halt.
 
 mod grow;
 mod resume;
 mod status;
-
-use std::sync::Arc;
 
 use pulso_domain::position::partition_number;
 use pulso_ingestor_consumer::admin::{Actor, AdminError, request_rewind};
 use pulso_ingestor_consumer::fold::partition::FoldConfig;
 use pulso_ingestor_consumer::opening;
 use pulso_ingestor_consumer::pipeline::ConsumerConfig;
-use pulso_platform::log::Log;
 use pulso_platform::service::clock::Clock;
 use pulso_platform::service::settings::DataSettings;
 use serde_json::json;
@@ -20,7 +17,8 @@ use serde_json::json;
 use crate::cli::exit::{Exit, Failure, Outcome};
 use crate::cli::output::{self, Format};
 use crate::client::ApiAddress;
-use crate::dev::folder::DataFolder;
+use crate::roles::built::Elsewhere;
+use crate::roles::place::Place;
 
 /// What to do with the log.
 #[derive(clap::Subcommand, Debug)]
@@ -39,11 +37,12 @@ pub enum LogCommand {
 /// Flags of `pulso log status`.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
-While a server holds the folder, its ledger is asked instead (--api).
+While a server holds the folder, its ledger is asked instead (--api). With --kafka-brokers the log of a cluster is looked at.
 
 Examples:
   pulso log status
-  pulso log status --data-dir /var/lib/pulso --output json")]
+  pulso log status --data-dir /var/lib/pulso --output json
+  pulso log status --kafka-brokers 127.0.0.1:9092 --cql-nodes 127.0.0.1:9042")]
 pub struct StatusArgs {
     /// Which folder.
     #[command(flatten)]
@@ -51,16 +50,21 @@ pub struct StatusArgs {
     /// Where the server is, when one holds the folder.
     #[command(flatten)]
     pub server: ApiAddress,
+    /// The cluster, instead of the data folder.
+    #[command(flatten)]
+    pub elsewhere: Elsewhere,
 }
 
 /// Flags of `pulso log rewind`.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
-The partition is read again from there at the next start of the server; what comes out is compared with what is stored.
+The partition is read again from there at the next start of the server that folds it; what comes out is compared with what is
+stored.
 
 Examples:
   pulso log rewind --partition 0 --to 0
-  pulso log rewind --partition 3 --to 1200 --data-dir /var/lib/pulso")]
+  pulso log rewind --partition 3 --to 1200 --data-dir /var/lib/pulso
+  pulso log rewind --partition 3 --to 1200 --kafka-brokers 127.0.0.1:9092 --cql-nodes 127.0.0.1:9042")]
 pub struct RewindArgs {
     /// Which partition.
     #[arg(long)]
@@ -74,24 +78,32 @@ pub struct RewindArgs {
     /// Which folder.
     #[command(flatten)]
     pub folder: DataSettings,
+    /// The cluster, instead of the data folder.
+    #[command(flatten)]
+    pub elsewhere: Elsewhere,
 }
 
 /// Flags of `pulso log grow`.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
 The next generation takes what comes from then on; the one before ends with a seal in each partition and stays readable.
-Duplicates are still found, and no total changes. Running it again changes nothing.
+Duplicates are still found, and no total changes. Running it again changes nothing, or brings to its end what was cut off.
+A folder grows while no server holds it; the roles of a cluster go on and follow by themselves.
 
 Examples:
   pulso log grow --partitions 16
-  pulso log grow --partitions 16 --data-dir /var/lib/pulso")]
+  pulso log grow --partitions 16 --data-dir /var/lib/pulso
+  pulso log grow --partitions 48 --kafka-brokers 127.0.0.1:9092 --cql-nodes 127.0.0.1:9042")]
 pub struct GrowArgs {
     /// How many partitions the next generation has.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub partitions: u32,
     /// Which folder.
     #[command(flatten)]
     pub folder: DataSettings,
+    /// The cluster, instead of the data folder.
+    #[command(flatten)]
+    pub elsewhere: Elsewhere,
 }
 
 /// Flags of `pulso log resume`.
@@ -120,6 +132,9 @@ pub struct ResumeArgs {
     /// Which folder.
     #[command(flatten)]
     pub folder: DataSettings,
+    /// The cluster, instead of the data folder.
+    #[command(flatten)]
+    pub elsewhere: Elsewhere,
 }
 
 /// Does it.
@@ -136,20 +151,21 @@ pub fn run(command: &LogCommand, format: Format) -> Outcome {
 }
 
 fn rewind(args: &RewindArgs, format: Format) -> Outcome {
-    let folder = DataFolder::open_to_look(&args.folder.data_dir)?;
-    let partition = partition_of(&folder, args.generation, args.partition)?;
+    let place = Place::open(&args.folder, &args.elsewhere)?;
+    let partition = partition_of(&place, args.generation, args.partition)?;
     let wish = (partition, args.to);
-    request_rewind(&*folder.log, &*folder.store, wish, &actor()).map_err(|error| refused(&error))?;
+    request_rewind(&*place.log, &*place.store, wish, &actor()).map_err(|error| refused(&error))?;
     let done = json!({ "partition": args.partition, "to": args.to });
     output::rows(format, &done, std::slice::from_ref(&done), &["partition", "to"])?;
     output::note("the partition is read again at the next start");
+    place.close()?;
     Ok(Exit::Ok)
 }
 
 /// A partition's number over all generations.
-fn partition_of(folder: &DataFolder, generation: Option<u32>, index: u32) -> Result<u32, Failure> {
-    let layouts = folder.log.generations();
-    let newest = folder.log.layout();
+fn partition_of(place: &Place, generation: Option<u32>, index: u32) -> Result<u32, Failure> {
+    let layouts = place.log.generations();
+    let newest = place.log.layout();
     let wanted = generation.unwrap_or(newest.generation);
     let Some(layout) = layouts.iter().find(|layout| layout.generation == wanted) else {
         let newest = newest.generation;
@@ -162,10 +178,10 @@ fn partition_of(folder: &DataFolder, generation: Option<u32>, index: u32) -> Res
     Err(Failure::not_found(format!("the log has no partition {index}, only 0 to {last}")))
 }
 
-/// How a partition of this folder is folded, as the server does it.
-fn fold_config(folder: &DataFolder, partition: u32) -> FoldConfig {
+/// How a partition of this log is folded, as the server does it.
+fn fold_config(place: &Place, partition: u32) -> FoldConfig {
     let topic = ConsumerConfig::default().topic;
-    opening::fold_config(&folder.log.generations(), partition, &topic, folder.hash_key)
+    opening::fold_config(&place.log.generations(), partition, &topic, place.hash_key)
 }
 
 /// Who is at the keyboard, as far as the system says.
@@ -185,9 +201,4 @@ fn refused(error: &AdminError) -> Failure {
         AdminError::Offset { .. } | AdminError::NoNote => Failure::usage(error),
         AdminError::Rewinding(_) | AdminError::Stop(_) => Failure::failed(error),
     }
-}
-
-/// The store of a folder, as those who keep it want it.
-fn shared_store(folder: &DataFolder) -> Arc<dyn pulso_platform::store::Store> {
-    Arc::clone(&folder.store) as Arc<dyn pulso_platform::store::Store>
 }

@@ -33,9 +33,24 @@ impl Place {
     /// # Errors
     /// When neither is there, or it cannot be used.
     pub fn open(data: &DataSettings, elsewhere: &Elsewhere) -> Result<Self, Failure> {
-        if let Some(cluster) = elsewhere.open()? {
-            return Ok(cluster);
+        match elsewhere.open()? {
+            Some(cluster) => Ok(cluster),
+            None => Self::of_folder(data),
         }
+    }
+
+    /// As [`Self::open`], also when the cluster's log is not what it was.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_to_mend(data: &DataSettings, elsewhere: &Elsewhere) -> Result<Self, Failure> {
+        match elsewhere.open_to_mend()? {
+            Some(cluster) => Ok(cluster),
+            None => Self::of_folder(data),
+        }
+    }
+
+    fn of_folder(data: &DataSettings) -> Result<Self, Failure> {
         let folder = DataFolder::open_to_look(&data.data_dir)?;
         Ok(Self {
             log: Arc::clone(&folder.log) as Arc<dyn Log>,

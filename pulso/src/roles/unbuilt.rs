@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use pulso_ingestor_consumer::handoff::Handoff;
+use pulso_platform::log::generations::GrowReport;
 
 use super::place::Place;
 use crate::cli::exit::{Failure, Outcome};
@@ -52,11 +53,33 @@ pub fn run(_command: &RoleCommand, _format: Format) -> Outcome {
 pub struct Elsewhere {}
 
 impl Elsewhere {
+    /// Never.
+    #[must_use]
+    pub const fn is_meant(&self) -> bool {
+        false
+    }
+
     /// No cluster.
     ///
     /// # Errors
     /// Never.
     pub const fn open(&self) -> Result<Option<Place>, Failure> {
+        Ok(None)
+    }
+
+    /// No cluster.
+    ///
+    /// # Errors
+    /// Never.
+    pub const fn open_to_mend(&self) -> Result<Option<Place>, Failure> {
+        Ok(None)
+    }
+
+    /// No cluster.
+    ///
+    /// # Errors
+    /// Never.
+    pub const fn grow(&self, _partitions: u32) -> Result<Option<GrowReport>, Failure> {
         Ok(None)
     }
 

@@ -26,9 +26,6 @@ impl Servers {
     /// Waits for its turn; the first makes topics and tables.
     pub(crate) fn take() -> Self {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        let named = |name: &str| {
-            std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set; make test-cluster sets it"))
-        };
         let flags =
             ["--kafka-brokers", &named("PULSO_TEST_KAFKA"), "--cql-nodes", &named("PULSO_TEST_CQL_NODES")];
         let servers = Self { flags: flags.map(str::to_owned).to_vec(), _turn: turn };
@@ -36,6 +33,16 @@ impl Servers {
             let init = servers.init();
             init.expect_code(0);
         });
+        servers
+    }
+
+    /// Brokers of a test's own, and a keyspace of its own on the shared nodes; also in turn.
+    pub(crate) fn own(brokers: &str, keyspace: &str) -> Self {
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let nodes = named("PULSO_TEST_CQL_NODES");
+        let flags = ["--kafka-brokers", brokers, "--cql-nodes", &nodes, "--cql-keyspace", keyspace];
+        let servers = Self { flags: flags.map(str::to_owned).to_vec(), _turn: turn };
+        servers.init().expect_code(0);
         servers
     }
 
@@ -90,7 +97,11 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Starts the roles with so many consumers, which hand over in this way.
     pub(crate) fn start(consumers: usize, handoff: &str) -> Self {
-        let servers = Servers::take();
+        Self::start_on(Servers::take(), consumers, handoff)
+    }
+
+    /// The same on servers of a test's own.
+    pub(crate) fn start_on(servers: Servers, consumers: usize, handoff: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let start = |name: &str, arguments: &[&str]| {
             started(name, role(&servers, folder.path().join(name), arguments))
@@ -186,6 +197,10 @@ impl Cluster {
     fn logs(&self) -> String {
         self.consumers.iter().map(Server::stderr).collect::<Vec<_>>().join("\n---\n")
     }
+}
+
+fn named(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set; make test-cluster sets it"))
 }
 
 fn role(servers: &Servers, place: PathBuf, arguments: &[&str]) -> Result<Server, Ran> {

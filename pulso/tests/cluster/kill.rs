@@ -167,7 +167,8 @@ fn g03_g11_a_consumer_whose_channels_are_full_waits_and_loses_and_doubles_nothin
     });
 }
 
-fn signal(pid: u32, signal: rustix::process::Signal) {
+/// Sends a signal to a role.
+pub(crate) fn signal(pid: u32, signal: rustix::process::Signal) {
     let pid = rustix::process::Pid::from_raw(pid.cast_signed()).expect("a process");
     rustix::process::kill_process(pid, signal).expect("it is there");
 }

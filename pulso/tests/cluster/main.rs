@@ -10,6 +10,7 @@ mod again;
 mod bill;
 mod doors;
 mod fixture;
+mod growing;
 mod kafka;
 mod kill;
 mod letters;

@@ -264,7 +264,11 @@ pub(crate) fn http_get(address: &str, path: &str) -> (u16, String) {
 
 /// Posts a body to the events' listener; gives the status and the document.
 pub(crate) fn post_event(server: &Server, content_type: &str, body: &str) -> (u16, Value) {
-    let address = server.address("events");
+    post_event_to(server.address("events"), content_type, body)
+}
+
+/// The same by the listener's address.
+pub(crate) fn post_event_to(address: &str, content_type: &str, body: &str) -> (u16, Value) {
     let mut stream = TcpStream::connect(address).expect("the server listens");
     stream.set_read_timeout(Some(WAIT_MAX)).expect("a timeout");
     let length = body.len();

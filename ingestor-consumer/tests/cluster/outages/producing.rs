@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use pulso_platform::log::kafka::{KafkaLog, KafkaLogOptions, TopicPlan, init};
+use pulso_platform::log::kafka::{KafkaGenerations, KafkaLogOptions, TopicPlan, init};
 use pulso_platform::log::{Appended, Log, LogError, LogRecord};
 use pulso_platform::service::clock::Clock;
 
@@ -20,7 +20,7 @@ const PARTITIONS: u32 = 3;
 const PATIENCE: Duration = Duration::from_secs(180);
 
 /// A log with three copies of everything, through these brokers.
-fn replicated(brokers: &str, delivery_timeout: Duration) -> KafkaLog {
+fn replicated(brokers: &str, delivery_timeout: Duration) -> KafkaGenerations {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let topic = format!("outage-{}-{number}", Clock::System.now_nanos());
@@ -34,14 +34,14 @@ fn replicated(brokers: &str, delivery_timeout: Duration) -> KafkaLog {
     };
     init(&settings(brokers), &plan, &Clock::System).expect("the topics are made");
     let options = KafkaLogOptions { topic, delivery_timeout, ..KafkaLogOptions::default() };
-    KafkaLog::open(&settings(brokers), options).expect("the log opens")
+    KafkaGenerations::open(&settings(brokers), options).expect("the log opens")
 }
 
 /// What each value was answered.
 type Answers = BTreeMap<Vec<u8>, Result<Appended, LogError>>;
 
 /// Appends from four threads, while `meanwhile` does what it does to the brokers, and perhaps appends on its own.
-fn append_under(log: &KafkaLog, meanwhile: impl FnOnce() -> Answers) -> Answers {
+fn append_under(log: &KafkaGenerations, meanwhile: impl FnOnce() -> Answers) -> Answers {
     let is_over = &AtomicBool::new(false);
     thread::scope(|scope| {
         let appenders: Vec<_> =
@@ -53,7 +53,7 @@ fn append_under(log: &KafkaLog, meanwhile: impl FnOnce() -> Answers) -> Answers 
     })
 }
 
-fn load(log: &KafkaLog, appender: u32, is_over: &AtomicBool) -> Answers {
+fn load(log: &KafkaGenerations, appender: u32, is_over: &AtomicBool) -> Answers {
     let mut waiting = Vec::new();
     for number in 0_u32.. {
         if is_over.load(Ordering::Relaxed) {
@@ -71,12 +71,12 @@ fn load(log: &KafkaLog, appender: u32, is_over: &AtomicBool) -> Answers {
     answers.collect()
 }
 
-fn append(log: &KafkaLog, value: &[u8]) -> Result<Appended, LogError> {
+fn append(log: &KafkaGenerations, value: &[u8]) -> Result<Appended, LogError> {
     log.append(0, vec![value.to_vec().into()]).blocking_recv().expect("it answers")
 }
 
 /// Appends until it is taken again, and remembers each answer.
-fn append_until_taken(log: &KafkaLog, name: &str) -> Answers {
+fn append_until_taken(log: &KafkaGenerations, name: &str) -> Answers {
     let end = Instant::now() + PATIENCE;
     let mut answers = Answers::new();
     for number in 0.. {
@@ -94,7 +94,7 @@ fn append_until_taken(log: &KafkaLog, name: &str) -> Answers {
 }
 
 /// All records, without those that begin the generation.
-fn read_all(log: &KafkaLog) -> Vec<LogRecord> {
+fn read_all(log: &KafkaGenerations) -> Vec<LogRecord> {
     let starts: Vec<(u32, u64)> = (0..PARTITIONS).map(|partition| (partition, 1)).collect();
     let ends = (0..PARTITIONS).map(|partition| log.watermarks(partition).expect("has marks").end_offset);
     let wanted: u64 = ends.map(|end| end - 1).sum();
@@ -121,7 +121,7 @@ struct Counts {
 
 /// Lost 0, and no answer was a lie. Doubled 0 unless something timed out while it was under way: then the client begins a new
 /// sequence and tries the rest anew, which the brokers cannot tell from what they have. Ids count it once, as `folding` shows.
-fn assert_every_answer_was_true(log: &KafkaLog, answers: Answers) -> Counts {
+fn assert_every_answer_was_true(log: &KafkaGenerations, answers: Answers) -> Counts {
     let mut places: BTreeMap<_, Vec<LogRecord>> = BTreeMap::new();
     for record in read_all(log) {
         places.entry(record.value.to_vec()).or_default().push(record);
@@ -160,7 +160,7 @@ fn g01_killing_the_leader_under_load_loses_and_doubles_nothing() {
     let answers = append_under(&log, || {
         thread::sleep(Duration::from_secs(1));
         for _ in 0..2 {
-            cluster.signal(Kind::Kafka, cluster.leader(log.topic(), 0), "KILL");
+            cluster.signal(Kind::Kafka, cluster.leader(&log.topic(), 0), "KILL");
             thread::sleep(Duration::from_secs(4));
             cluster.start(Kind::Kafka);
             thread::sleep(Duration::from_secs(2));
@@ -207,7 +207,7 @@ fn g05_a_produce_that_timed_out_and_was_stored_is_unknown_and_there_once() {
     cluster.weather(Weather::Fair);
     let log = replicated(&cluster.brokers_behind_proxies(), Duration::from_secs(3));
     let mut answers = Answers::from([(b"first".to_vec(), append(&log, b"first"))]);
-    let leader = cluster.proxy(cluster.leader(log.topic(), 0));
+    let leader = cluster.proxy(cluster.leader(&log.topic(), 0));
     for round in 0..3 {
         leader.set(Weather::AnswersLost);
         let late = format!("late {round}").into_bytes();
@@ -230,7 +230,7 @@ fn g12_a_slow_broker_holds_appends_back_and_refuses_none() {
     let cluster = Cluster::take();
     cluster.weather(Weather::Fair);
     let log = replicated(&cluster.brokers_behind_proxies(), Duration::from_secs(15));
-    let slow = cluster.proxy(cluster.leader(log.topic(), 0));
+    let slow = cluster.proxy(cluster.leader(&log.topic(), 0));
     let answers = append_under(&log, || {
         thread::sleep(Duration::from_millis(500));
         slow.set(Weather::Slow);
@@ -253,7 +253,7 @@ fn g01_a_leader_that_sleeps_past_its_session_and_wakes_loses_and_doubles_nothing
     let log = replicated(&cluster.brokers(), Duration::from_secs(15));
     let answers = append_under(&log, || {
         thread::sleep(Duration::from_millis(500));
-        let leader = cluster.leader(log.topic(), 0);
+        let leader = cluster.leader(&log.topic(), 0);
         cluster.signal(Kind::Kafka, leader, "STOP");
         thread::sleep(Duration::from_secs(6));
         cluster.signal(Kind::Kafka, leader, "CONT");

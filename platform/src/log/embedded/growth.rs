@@ -9,21 +9,12 @@ use std::sync::Arc;
 use super::folder::{FolderLock, generation_folder, io_error};
 use super::{EmbeddedLog, EmbeddedLogConfig, OpenReport};
 use crate::log::generation::{is_seal, seal};
-use crate::log::generations::Generations;
-use crate::log::{AppendReply, Log, LogError, LogLayout};
+use crate::log::generations::{Generations, GrowReport};
+use crate::log::{AppendReply, Log, LogError};
 use pulso_domain::position::GENERATIONS_MAX;
 
 /// The log of one process with all its generations.
 pub type EmbeddedGenerations = Generations<EmbeddedLog>;
-
-/// What growing did.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct GrowReport {
-    /// The newest generation now.
-    pub layout: LogLayout,
-    /// Whether it was begun now.
-    pub begun: bool,
-}
 
 /// How many generations the folder has.
 fn count(folder: &Path) -> u32 {

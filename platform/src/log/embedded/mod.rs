@@ -34,7 +34,8 @@ use tokio::sync::oneshot;
 
 pub use self::cuts::{CutReport, RecordedCut, list_cuts, note_cuts};
 pub use self::disk::{Disk, DiskOperation, Fault, Faults};
-pub use self::growth::{EmbeddedGenerations, GrowReport};
+pub use self::growth::EmbeddedGenerations;
+pub use super::generations::GrowReport;
 
 use self::folder::{
     CLOSED, FolderLock, generation_folder, io_error, remove_durably, segment_path, sync_parent,

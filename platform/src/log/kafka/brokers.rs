@@ -4,7 +4,9 @@ use std::collections::HashMap;
 
 use futures::executor::block_on;
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, ConfigSource, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::config::FromClientConfigAndContext as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::MetadataTopic;
@@ -15,6 +17,10 @@ use super::client::{ASK_TIMEOUT, Complaints, Talk};
 use super::producer::{self, Client, Producer, ProducerSettings};
 use super::settings::KafkaSettings;
 use crate::log::LogError;
+
+/// What the topic of a next generation has as the one before, also where that left it to the brokers.
+const COPIED_ALWAYS: [&str; 5] =
+    ["cleanup.policy", "max.message.bytes", "message.timestamp.type", "min.insync.replicas", "retention.ms"];
 
 /// Brokers that have answered.
 pub(super) struct Brokers {
@@ -31,12 +37,16 @@ pub(super) struct PartitionFacts {
     pub(super) has_leader: bool,
     /// How many replicas hold all of it.
     pub(super) in_sync: usize,
+    /// How many there shall be.
+    pub(super) replicas: usize,
 }
 
 /// How a topic is set.
 pub(super) struct TopicSettings {
     topic: String,
     values: HashMap<String, String>,
+    /// What was set on the topic itself.
+    own: Vec<(String, String)>,
 }
 
 /// A topic to be made.
@@ -78,9 +88,16 @@ impl Brokers {
         let answer = block_on(self.admin()?.describe_configs(&asked, &options()));
         let mut found = answer.map_err(|error| self.complaints.sentence(&self.settings, &error))?;
         let resource = found.pop().ok_or_else(|| refused(&"no answer"))?.map_err(|error| refused(&error))?;
-        let entries = resource.entries.into_iter();
-        let values = entries.filter_map(|entry| Some((entry.name, entry.value?))).collect();
-        Ok(TopicSettings { topic: topic.to_owned(), values })
+        let (mut values, mut own) = (HashMap::new(), Vec::new());
+        for entry in resource.entries {
+            let Some(value) = entry.value else { continue };
+            // A throttle names replicas of this topic alone.
+            if entry.source == ConfigSource::DynamicTopic && !entry.name.contains("throttled") {
+                own.push((entry.name.clone(), value.clone()));
+            }
+            values.insert(entry.name, value);
+        }
+        Ok(TopicSettings { topic: topic.to_owned(), values, own })
     }
 
     /// Makes a topic; false when it is there already.
@@ -141,7 +158,8 @@ fn facts(topic: &MetadataTopic) -> Vec<PartitionFacts> {
         .partitions()
         .iter()
         .map(|found| {
-            (found.id(), PartitionFacts { has_leader: found.leader() >= 0, in_sync: found.isr().len() })
+            let (in_sync, replicas) = (found.isr().len(), found.replicas().len());
+            (found.id(), PartitionFacts { has_leader: found.leader() >= 0, in_sync, replicas })
         })
         .collect();
     numbered.sort_unstable_by_key(|(id, _)| *id);
@@ -157,6 +175,19 @@ impl TopicSettings {
     /// A setting that is a number.
     pub(super) fn number(&self, name: &str) -> i64 {
         self.text(name).parse().unwrap_or(-1)
+    }
+
+    /// What a topic must be given to be set as this one: whatever was set on it, and what the log relies on.
+    pub(super) fn to_copy(&self) -> Vec<(&str, String)> {
+        let mut copied: Vec<(&str, String)> =
+            self.own.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
+        for name in COPIED_ALWAYS {
+            let value = self.text(name);
+            if !value.is_empty() && copied.iter().all(|(known, _)| *known != name) {
+                copied.push((name, value.to_owned()));
+            }
+        }
+        copied
     }
 
     /// Fails with what must be changed when a setting is not as it must be.

@@ -21,6 +21,8 @@ use crate::log::{LogError, LogLayout, LogReader as _};
 
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(15);
 const QUEUE_BYTES_MAX: usize = 1024 * 1024;
+/// How long a broker may wait for more before it answers that there is none: hardly ever does anything come.
+const FETCH_WAIT_MS: &str = "1000";
 /// How long the directory may take to be read; it has a few records.
 const READ_ROUNDS_MAX: usize = 30;
 
@@ -57,6 +59,15 @@ pub(super) fn directory_topic(topic: &str) -> String {
 /// The directory, open.
 pub(super) struct Directory(Arc<Source>);
 
+/// Reads the directory on and on, by one reader as long as nothing is wrong with it.
+pub(super) struct Following {
+    source: Arc<Source>,
+    reader: Option<KafkaReader>,
+    /// The next record of the directory.
+    next: u64,
+    known: Vec<Generation>,
+}
+
 impl Directory {
     /// Opens the directory of a log.
     ///
@@ -75,33 +86,55 @@ impl Directory {
             delivery_timeout: DELIVERY_TIMEOUT,
             queue_bytes_max: QUEUE_BYTES_MAX,
         })?;
-        Ok(Self(Arc::new(Source::new(topic, layout, brokers.config.clone(), Arc::new(producer)))))
+        let mut source = Source::new(topic, layout, brokers.config.clone(), Arc::new(producer));
+        source.config.set("fetch.wait.max.ms", FETCH_WAIT_MS);
+        Ok(Self(Arc::new(source)))
     }
 
     /// All generations, in the order in which they were begun.
     pub(super) fn read(&self) -> Result<Vec<Generation>, LogError> {
-        let marks = self.0.watermarks(0)?;
-        let mut generations: Vec<Generation> = Vec::new();
-        let mut reader = KafkaReader::open(&self.0, &[(0, marks.start_offset)])?;
-        let mut next = marks.start_offset;
+        let end = self.0.watermarks(0)?.end_offset;
+        let mut following = self.follow();
         for _ in 0..READ_ROUNDS_MAX {
-            if next >= marks.end_offset {
-                return Ok(generations);
+            if following.next >= end {
+                return Ok(following.known);
             }
-            for record in reader.poll(Duration::from_secs(1))? {
-                next = record.offset + 1;
-                if let Some(found) = Generation::decode(&record.value) {
-                    enter(&mut generations, found);
-                }
-            }
+            following.read_on(Duration::from_secs(1))?;
         }
         Err(LogError::Unreachable(format!("topic {} was not readable in time", self.0.topic)))
+    }
+
+    /// Reads it from its beginning on and on.
+    pub(super) fn follow(&self) -> Following {
+        Following { source: Arc::clone(&self.0), reader: None, next: 0, known: Vec::new() }
     }
 
     /// Writes a generation's record: first before its partitions are begun, then again behind that.
     pub(super) fn write(&self, generation: &Generation, now_nanos: i64) -> Result<(), LogError> {
         let answer = self.0.producer.append(0, vec![generation.encode(now_nanos)]).blocking_recv();
         answer.unwrap_or_else(|_| Err(LogError::Unknown("the producer went away".to_owned()))).map(|_| ())
+    }
+}
+
+impl Following {
+    /// All generations, after whatever more came within `wait`.
+    ///
+    /// # Errors
+    /// When the brokers cannot be asked; the next call tries again.
+    pub(super) fn read_on(&mut self, wait: Duration) -> Result<&[Generation], LogError> {
+        if self.reader.is_none() {
+            self.next = self.next.max(self.source.watermarks(0)?.start_offset);
+            self.reader = Some(KafkaReader::open(&self.source, &[(0, self.next)])?);
+        }
+        let polled = self.reader.as_mut().map_or_else(|| Ok(Vec::new()), |reader| reader.poll(wait));
+        // A reader that has met a fault hands out no more.
+        for record in polled.inspect_err(|_| self.reader = None)? {
+            self.next = record.offset + 1;
+            if let Some(found) = Generation::decode(&record.value) {
+                enter(&mut self.known, found);
+            }
+        }
+        Ok(&self.known)
     }
 }
 

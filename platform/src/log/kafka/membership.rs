@@ -1,6 +1,9 @@
 //! Membership in a consumer group, and nothing else: the member reads no records. Readers are made for what is assigned, so
 //! back-pressure on them never costs the membership, and a rebalance never waits for a fetch.
 //!
+//! It is one membership in the topics of all generations: when one follows, it is subscribed to as well. A member that does not
+//! know of it yet is given none of its partitions.
+//!
 //! The group's committed offsets are for those who watch the lag. Where a partition goes on stands in the store.
 
 use std::collections::VecDeque;
@@ -9,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use pulso_domain::position::{partition_generation, partition_index, partition_number};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult};
@@ -16,23 +20,33 @@ use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
 
 use super::client;
-use crate::log::LogError;
 use crate::log::membership::{Change, Membership};
+use crate::log::{LayoutBook, LogError, generation_topic};
+
+/// How a member joins.
+pub(super) struct Joining<'a> {
+    /// The log's topic; those of later generations are named after it.
+    pub(super) topic: &'a str,
+    pub(super) group: &'a str,
+    /// A member that does not look after its assignment for so long is taken out of its group.
+    pub(super) member_timeout: Duration,
+    /// The generations, which become more.
+    pub(super) book: LayoutBook,
+}
 
 /// A member of a group.
 pub(super) struct KafkaMembership {
     topic: String,
+    book: LayoutBook,
+    /// How many generations it is subscribed to.
+    generations: usize,
     rebalances: Arc<Rebalances>,
     consumer: BaseConsumer<Member>,
 }
 
 impl KafkaMembership {
-    pub(super) fn join(
-        mut config: ClientConfig,
-        topic: &str,
-        group: &str,
-        member_timeout: Duration,
-    ) -> Result<Self, LogError> {
+    pub(super) fn join(mut config: ClientConfig, joining: Joining<'_>) -> Result<Self, LogError> {
+        let Joining { topic, group, member_timeout, book } = joining;
         config
             .set("group.id", group)
             // The brokers assign (KIP-848): session and heartbeat times are theirs, too.
@@ -41,24 +55,49 @@ impl KafkaMembership {
             .set("enable.auto.offset.store", "false")
             .set("max.poll.interval.ms", member_timeout.as_millis().to_string());
         let rebalances = Arc::new(Rebalances::default());
-        let made = config.create_with_context(Member(Arc::clone(&rebalances)));
+        let member = Member { topic: topic.to_owned(), rebalances: Arc::clone(&rebalances) };
+        let made = config.create_with_context(member);
         let consumer: BaseConsumer<Member> =
             made.map_err(|error| LogError::Misconfigured(error.to_string()))?;
-        consumer.subscribe(&[topic]).map_err(|error| LogError::Unavailable(error.to_string()))?;
-        Ok(Self { topic: topic.to_owned(), rebalances, consumer })
+        let mut joined = Self { topic: topic.to_owned(), book, generations: 0, rebalances, consumer };
+        joined.subscribe().map_err(|error| LogError::Unavailable(error.to_string()))?;
+        Ok(joined)
+    }
+
+    /// Subscribes to the topics of all generations, when there are more than before. What is assigned stays so.
+    fn subscribe(&mut self) -> KafkaResult<()> {
+        let layouts = self.book.layouts();
+        if layouts.len() == self.generations {
+            return Ok(());
+        }
+        let topics: Vec<String> =
+            layouts.iter().map(|layout| generation_topic(&self.topic, layout.generation)).collect();
+        self.consumer.subscribe(&topics.iter().map(String::as_str).collect::<Vec<_>>())?;
+        self.generations = layouts.len();
+        Ok(())
     }
 
     fn list(&self, partitions: &[u32]) -> TopicPartitionList {
         let mut list = TopicPartitionList::with_capacity(partitions.len());
         for partition in partitions {
-            list.add_partition(&self.topic, partition.cast_signed());
+            let (topic, index) = self.place(*partition);
+            list.add_partition(&topic, index);
         }
         list
+    }
+
+    /// A partition's topic, and its index there.
+    fn place(&self, partition: u32) -> (String, i32) {
+        let topic = generation_topic(&self.topic, partition_generation(partition));
+        (topic, partition_index(partition).cast_signed())
     }
 }
 
 impl Membership for KafkaMembership {
     fn changes(&mut self) -> Vec<Change> {
+        if let Err(error) = self.subscribe() {
+            tracing::warn!(%error, "the next generation cannot be subscribed to now");
+        }
         // Rebalances are served by polling; whatever else comes out is not wanted here.
         while let Some(outcome) = self.consumer.poll(Duration::ZERO) {
             if let Err(error) = outcome {
@@ -78,7 +117,8 @@ impl Membership for KafkaMembership {
         let mut list = TopicPartitionList::with_capacity(through.len());
         for (partition, offset) in through {
             let offset = Offset::Offset(offset.cast_signed());
-            if let Err(error) = list.add_partition_offset(&self.topic, partition.cast_signed(), offset) {
+            let (topic, index) = self.place(*partition);
+            if let Err(error) = list.add_partition_offset(&topic, index, offset) {
                 tracing::debug!(partition, %error, "an offset cannot be committed");
             }
         }
@@ -105,7 +145,20 @@ struct Rebalances {
     is_leaving: AtomicBool,
 }
 
-struct Member(Arc<Rebalances>);
+struct Member {
+    /// The log's topic.
+    topic: String,
+    rebalances: Arc<Rebalances>,
+}
+
+impl Member {
+    /// The partition's number over all generations; `None` of a topic that is not this log's.
+    fn number(&self, topic: &str, index: i32) -> Option<u32> {
+        let rest = topic.strip_prefix(&self.topic)?;
+        let generation = if rest.is_empty() { 1 } else { rest.strip_prefix(".g")?.parse().ok()? };
+        Some(partition_number(generation, index.cast_unsigned()))
+    }
+}
 
 impl ClientContext for Member {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
@@ -120,9 +173,12 @@ impl ClientContext for Member {
 impl ConsumerContext for Member {
     fn rebalance(&self, consumer: &BaseConsumer<Self>, error: RDKafkaRespErr, list: &mut TopicPartitionList) {
         // The numbers are copied out: a list that outlived its consumer would keep it from ever ending.
-        let partitions: Vec<u32> =
-            list.elements().iter().map(|element| element.partition().cast_unsigned()).collect();
-        let is_leaving = self.0.is_leaving.load(Ordering::Relaxed);
+        let elements = list.elements();
+        let number = |element: &rdkafka::topic_partition_list::TopicPartitionListElem<'_>| {
+            self.number(element.topic(), element.partition())
+        };
+        let partitions: Vec<u32> = elements.iter().filter_map(number).collect();
+        let is_leaving = self.rebalances.is_leaving.load(Ordering::Relaxed);
         let (change, answered) = if error == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
             (Change::Assigned(partitions), take(consumer, list))
         } else if consumer.assignment_lost() {
@@ -137,7 +193,7 @@ impl ConsumerContext for Member {
         if let Err(error) = answered {
             tracing::warn!(%error, "a change of the group could not be followed");
         }
-        self.0.changes.lock().push_back(change);
+        self.rebalances.changes.lock().push_back(change);
     }
 }
 

@@ -4,7 +4,8 @@
 //! generation's log, and once retention has passed that, by the `directory` of generations, by marks that never fall, and
 //! by the fold's chain of digests. (Kafka's own topic id would tell as well, but the client hands it out through raw pointers
 //! only.) `settings` says how brokers are reached, `topics` makes what must be there, `producer` appends, `reader` hands out,
-//! `watch` looks whether both can still be done, and `membership` says which partitions this process folds.
+//! `watch` looks whether both can still be done. All this is of one generation. `generations` has all of them as one log and
+//! follows the directory, `growth` begins the next one, and `membership` says which partitions this process folds.
 
 mod brokers;
 mod client;
@@ -12,6 +13,8 @@ mod client;
 #[cfg(feature = "cluster-tests")]
 mod cluster_tests;
 mod directory;
+mod generations;
+mod growth;
 pub mod letters;
 mod membership;
 mod producer;
@@ -28,6 +31,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
+pub use self::generations::KafkaGenerations;
+pub use self::growth::{GrowStep, Growth, Unfinished, grow, seal_all, succeed, unfinished};
 pub use self::settings::{KafkaMechanism, KafkaSecurity, KafkaSettings};
 pub use self::topics::{
     DEAD_LETTER_BYTES_MORE, HANDOFF_TOPIC, InitReport, TopicPlan, check, check_beside, dead_letter_topic,
@@ -36,7 +41,6 @@ pub use self::topics::{
 
 use self::brokers::Brokers;
 use self::directory::{Directory, Generation};
-use self::membership::KafkaMembership;
 use self::producer::ProducerSettings;
 use self::reader::KafkaReader;
 use self::source::Source;
@@ -44,7 +48,6 @@ use self::topics::begins_otherwise;
 use self::watch::{Health, Watch};
 pub use super::DEFAULT_TOPIC;
 use super::generation_topic;
-use super::membership::Membership;
 use super::{AppendReply, Log, LogError, LogLayout, LogReader, LogRecord, RECORD_BYTES_MAX, Watermarks};
 
 /// How a log is opened.
@@ -61,6 +64,10 @@ pub struct KafkaLogOptions {
     pub queue_bytes_max: usize,
     /// A member that does not look after its assignment for so long is taken out of its group.
     pub member_timeout: Duration,
+    /// Time between two looks at the directory for a next generation.
+    pub directory_every: Duration,
+    /// Whether a log is opened also when the newest generation's topic is gone or another one, to mend it.
+    pub to_mend: bool,
 }
 
 impl Default for KafkaLogOptions {
@@ -71,14 +78,14 @@ impl Default for KafkaLogOptions {
             delivery_timeout: Duration::from_secs(15),
             queue_bytes_max: 64 * 1024 * 1024,
             member_timeout: Duration::from_secs(300),
+            directory_every: Duration::from_secs(1),
+            to_mend: false,
         }
     }
 }
 
-/// The log of the cluster.
+/// One generation of the log of a cluster, its partitions by their indexes. [`KafkaGenerations`] is the whole log.
 pub struct KafkaLog {
-    settings: KafkaSettings,
-    options: KafkaLogOptions,
     source: Arc<Source>,
     health: Arc<Health>,
     /// Ends before the log is flushed.
@@ -86,7 +93,8 @@ pub struct KafkaLog {
 }
 
 impl KafkaLog {
-    /// Opens a log that `pulso init` has made. Blocks while the brokers are asked; give it a thread that may.
+    /// Opens a generation that `pulso init` or `pulso log grow` has made. Blocks while the brokers are asked; give it a thread
+    /// that may.
     ///
     /// # Errors
     /// One sentence with the mend: settings that do not fit, brokers that do not answer, topics that are missing or set
@@ -94,33 +102,51 @@ impl KafkaLog {
     pub fn open(settings: &KafkaSettings, options: KafkaLogOptions) -> Result<Self, LogError> {
         let brokers = Brokers::connect(settings)?;
         let generation = find_generation(&brokers, &options)?;
-        let layout = generation.layout;
-        let topic = generation_topic(&options.topic, layout.generation);
-        let found = brokers.partitions(&topic)?;
-        let found = found.ok_or_else(|| {
+        Self::of(&brokers, &options, generation.layout)
+    }
+
+    /// Opens one generation.
+    fn of(brokers: &Brokers, options: &KafkaLogOptions, layout: LogLayout) -> Result<Self, LogError> {
+        let source = Arc::new(source_of(brokers, options, layout)?);
+        let topic = &source.topic;
+        let Some(found) = brokers.partitions(topic)? else {
             let what = format!("topic {topic} is not there although its generation began");
-            LogError::Misconfigured(format!("{what}; restore it, or see `pulso log resume --help`"))
-        })?;
-        let set = brokers.topic_settings(&topic)?;
-        set.check_log()?;
-        let min_in_sync = usize::try_from(set.number("min.insync.replicas")).unwrap_or(1);
-        let producer = brokers.producer(ProducerSettings {
-            topic: topic.clone(),
-            generation: layout.generation,
-            partitions: layout.partitions,
-            delivery_timeout: options.delivery_timeout,
-            queue_bytes_max: options.queue_bytes_max,
-        })?;
-        let source = Arc::new(Source::new(topic, layout, brokers.config, Arc::new(producer)));
+            return Self::lost(source, options, what);
+        };
+        if found.len() < layout.partitions as usize {
+            let (found, wanted) = (found.len(), layout.partitions);
+            let what = format!("topic {topic} has {found} partitions but its generation has {wanted}");
+            return Self::lost(source, options, format!("{what}: it was deleted and made again"));
+        }
         source.check_growth(found.len())?;
         for partition in 0..layout.partitions {
             if let Some(sentence) = begins_otherwise(&source, partition)? {
                 source.set_changed(partition, sentence);
             }
         }
+        let set = brokers.topic_settings(topic)?;
+        // Of a topic that is another one altogether nothing is used.
+        if !options.to_mend || !source.is_lost() {
+            set.check_log()?;
+        }
+        let min_in_sync = usize::try_from(set.number("min.insync.replicas")).unwrap_or(1);
         let health = Arc::new(Health::new(layout.partitions, min_in_sync));
         let watch = Some(Watch::start(&source, &health)?);
-        Ok(Self { settings: settings.clone(), options, source, health, watch })
+        Ok(Self { source, health, watch })
+    }
+
+    /// A generation of which nothing is left: an error, unless it is opened to be mended.
+    fn lost(source: Arc<Source>, options: &KafkaLogOptions, what: String) -> Result<Self, LogError> {
+        if !options.to_mend {
+            return Err(LogError::Misconfigured(format!(
+                "{what}; restore it, or see `pulso log resume --help`"
+            )));
+        }
+        for partition in 0..source.layout.partitions {
+            source.set_changed(partition, what.clone());
+        }
+        let health = Arc::new(Health::new(source.layout.partitions, 1));
+        Ok(Self { source, health, watch: None })
     }
 
     /// The topic of this generation.
@@ -129,10 +155,10 @@ impl KafkaLog {
         &self.source.topic
     }
 
-    /// The brokers' settings, for whoever needs more topics of theirs.
+    /// Why a partition is not the one that was begun, when it is not.
     #[must_use]
-    pub const fn settings(&self) -> &KafkaSettings {
-        &self.settings
+    pub fn changed(&self, partition: u32) -> Option<String> {
+        self.source.changed(partition)
     }
 
     /// Why an append cannot be taken, when it cannot.
@@ -152,17 +178,33 @@ impl KafkaLog {
     }
 }
 
+/// The topic of a generation.
+fn source_of(brokers: &Brokers, options: &KafkaLogOptions, layout: LogLayout) -> Result<Source, LogError> {
+    let topic = generation_topic(&options.topic, layout.generation);
+    let producer = brokers.producer(ProducerSettings {
+        topic: topic.clone(),
+        generation: layout.generation,
+        partitions: layout.partitions,
+        delivery_timeout: options.delivery_timeout,
+        queue_bytes_max: options.queue_bytes_max,
+    })?;
+    Ok(Source::new(topic, layout, brokers.config.clone(), Arc::new(producer)))
+}
+
 /// The generation asked for, or the newest that has begun in every partition.
 fn find_generation(brokers: &Brokers, options: &KafkaLogOptions) -> Result<Generation, LogError> {
     let found = Directory::open(brokers, &options.topic)?.read()?;
     let complete = found.into_iter().filter(|found| found.is_complete);
     let wanted =
         |found: &Generation| options.generation.is_none_or(|number| number == found.layout.generation);
-    complete.filter(wanted).max_by_key(|found| found.layout.generation).ok_or_else(|| {
-        let which =
-            options.generation.map_or_else(|| "the log".to_owned(), |number| format!("generation {number}"));
-        LogError::Misconfigured(format!("{which} has not begun in topic {}; run `pulso init`", options.topic))
-    })
+    let newest = complete.filter(wanted).max_by_key(|found| found.layout.generation);
+    newest.ok_or_else(|| not_begun(options))
+}
+
+fn not_begun(options: &KafkaLogOptions) -> LogError {
+    let which =
+        options.generation.map_or_else(|| "the log".to_owned(), |number| format!("generation {number}"));
+    LogError::Misconfigured(format!("{which} has not begun in topic {}; run `pulso init`", options.topic))
 }
 
 impl Drop for KafkaLog {
@@ -188,6 +230,11 @@ impl Log for KafkaLog {
     }
 
     fn watermarks(&self, partition: u32) -> Result<Watermarks, LogError> {
+        if self.source.is_lost()
+            && let Some(sentence) = self.source.changed(partition)
+        {
+            return Err(self.source.damaged((partition, 0), sentence));
+        }
         self.source.watermarks(partition)
     }
 
@@ -201,12 +248,5 @@ impl Log for KafkaLog {
 
     fn is_appendable(&self) -> bool {
         self.health.is_any_appendable() && self.source.producer.is_confirming()
-    }
-
-    fn join(&self, group: &str) -> Result<Box<dyn Membership>, LogError> {
-        let config = self.settings.client()?;
-        let membership =
-            KafkaMembership::join(config, &self.source.topic, group, self.options.member_timeout)?;
-        Ok(Box::new(membership))
     }
 }

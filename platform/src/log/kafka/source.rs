@@ -67,7 +67,7 @@ impl Source {
         self.has(partition)?;
         let client = self.producer.client();
         let found = client.client().fetch_watermarks(&self.topic, partition.cast_signed(), wait);
-        let (start, end) = found.map_err(|error| self.not_now(&error))?;
+        let (start, end) = found.map_err(|error| self.not_now(Some(partition), &error))?;
         self.note_known();
         Ok(Watermarks { start_offset: start.cast_unsigned(), end_offset: end.cast_unsigned() })
     }
@@ -76,16 +76,10 @@ impl Source {
     pub(super) fn check_growth(&self, found: usize) -> Result<(), LogError> {
         let (topic, wanted) = (&self.topic, self.layout.partitions);
         let found = u32::try_from(found).unwrap_or(u32::MAX);
-        if found < wanted {
-            return Err(LogError::Misconfigured(format!(
-                "topic {topic} has {found} partitions but its generation has {wanted}: it was deleted and made again; \
-                 restore it, or see `pulso log resume --help`"
-            )));
-        }
         for partition in wanted..found {
             let client = self.producer.client();
             let marks = client.client().fetch_watermarks(topic, partition.cast_signed(), ASK_TIMEOUT);
-            let (start, end) = marks.map_err(|error| self.not_now(&error))?;
+            let (start, end) = marks.map_err(|error| self.not_now(None, &error))?;
             if start < end {
                 return Err(LogError::Misconfigured(format!(
                     "topic {topic} was grown to {found} partitions and partition {partition} holds records that nobody folds, \
@@ -122,9 +116,9 @@ impl Source {
         for (partition, offset) in from {
             let offset = Offset::Offset(offset.cast_signed());
             let added = list.add_partition_offset(&self.topic, partition.cast_signed(), offset);
-            added.map_err(|error| self.not_now(&error))?;
+            added.map_err(|error| self.not_now(None, &error))?;
         }
-        consumer.assign(&list).map_err(|error| self.not_now(&error))
+        consumer.assign(&list).map_err(|error| self.not_now(None, &error))
     }
 
     /// The record in a message.
@@ -158,6 +152,11 @@ impl Source {
         self.changed.lock().get(&partition).cloned()
     }
 
+    /// Whether no partition is the one that was opened: the topic is gone, or another one.
+    pub(super) fn is_lost(&self) -> bool {
+        self.changed.lock().len() == self.layout.partitions as usize
+    }
+
     /// Damage at an offset.
     pub(super) fn damaged(&self, (partition, offset): (u32, u64), detail: String) -> LogError {
         let place = format!("topic {} partition {partition} offset {offset}", self.topic);
@@ -170,7 +169,7 @@ impl Source {
     }
 
     /// A call that failed and may succeed later; a topic that stays unknown is damage.
-    pub(super) fn not_now(&self, error: &KafkaError) -> LogError {
+    pub(super) fn not_now(&self, partition: Option<u32>, error: &KafkaError) -> LogError {
         if !is_unknown(error) {
             return LogError::Unavailable(error.to_string());
         }
@@ -180,7 +179,7 @@ impl Source {
         }
         LogError::Damaged {
             place: format!("topic {}", self.topic),
-            partition: None,
+            partition,
             detail: "the brokers do not know it; it was deleted".to_owned(),
         }
     }

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::brokers::{Brokers, TopicSettings, WantedTopic};
 use super::directory::{Directory, Generation, directory_topic};
 use super::producer::{BATCH_BYTES_MAX, ProducerSettings};
@@ -76,24 +78,41 @@ pub fn dead_letter_topic(topic: &str) -> String {
 /// held.
 pub fn init(settings: &KafkaSettings, plan: &TopicPlan, clock: &Clock) -> Result<InitReport, LogError> {
     let brokers = Brokers::connect(settings)?;
+    let newest = newest_of(&brokers, &plan.topic)?;
     let min_in_sync = plan.replication_factor.div_ceil(2).to_string();
     let mut created = Vec::new();
     for wanted in wanted_topics(plan, &min_in_sync) {
         let (name, partitions, settings) = (&wanted.0, wanted.1, wanted.2);
+        if *name == plan.topic && newest.is_some_and(|newest| newest.generation > 1) {
+            continue;
+        }
         let replication_factor = plan.replication_factor;
         if brokers.create_topic(&WantedTopic { name, partitions, replication_factor, settings })? {
             created.push(name.clone());
         }
         wait_for_leaders(&brokers, name)?;
     }
-    check_topics(&brokers, plan)?;
+    check_topics(&brokers, plan, newest)?;
     let directory = Directory::open(&brokers, &plan.topic)?;
     let generation = find_or_name(&directory, plan, clock)?;
-    let begun = begin_partitions(&brokers, plan, &generation, clock)?;
+    if let Some(layout) = newest.filter(|newest| newest.generation > 1) {
+        return Ok(InitReport { layout, created, begun: Vec::new() });
+    }
+    let begun = begin_partitions((&brokers, &plan.topic), &generation, clock, &mut |_| Ok(()))?;
     if !generation.is_complete {
         directory.write(&generation, clock.now_nanos())?;
     }
     Ok(InitReport { layout: generation.layout, created, begun })
+}
+
+/// The newest generation that has begun in every partition; `None` before the first has. A log that has grown is left as it is:
+/// what became of its earlier topics is for those who read them to say.
+fn newest_of(brokers: &Brokers, topic: &str) -> Result<Option<LogLayout>, LogError> {
+    if brokers.partitions(&directory_topic(topic))?.is_none() {
+        return Ok(None);
+    }
+    let complete = Directory::open(brokers, topic)?.read()?.into_iter().filter(|one| one.is_complete);
+    Ok(complete.map(|one| one.layout).max_by_key(|layout| layout.generation))
 }
 
 /// Checks that the topics are as planned, and changes nothing. Blocks.
@@ -102,7 +121,7 @@ pub fn init(settings: &KafkaSettings, plan: &TopicPlan, clock: &Clock) -> Result
 /// One sentence with the mend.
 pub fn check(settings: &KafkaSettings, plan: &TopicPlan) -> Result<(), LogError> {
     let brokers = Brokers::connect(settings)?;
-    check_topics(&brokers, plan)?;
+    check_topics(&brokers, plan, newest_of(&brokers, &plan.topic)?)?;
     let generations = Directory::open(&brokers, &plan.topic)?.read()?;
     match generations.iter().find(|found| found.layout.generation == 1) {
         Some(found) if found.is_complete => as_planned(found, plan),
@@ -139,7 +158,7 @@ fn wanted_topics<'a>(plan: &TopicPlan, min_in_sync: &str) -> [Wanted<'a>; 4] {
 }
 
 /// A topic that was just made is not led at once.
-fn wait_for_leaders(brokers: &Brokers, topic: &str) -> Result<(), LogError> {
+pub(super) fn wait_for_leaders(brokers: &Brokers, topic: &str) -> Result<(), LogError> {
     for _ in 0..100 {
         let led = brokers.partitions(topic)?.is_some_and(|found| found.iter().all(|one| one.has_leader));
         if led {
@@ -152,9 +171,14 @@ fn wait_for_leaders(brokers: &Brokers, topic: &str) -> Result<(), LogError> {
     )))
 }
 
-fn check_topics(brokers: &Brokers, plan: &TopicPlan) -> Result<(), LogError> {
-    has_partitions(brokers, &plan.topic, plan.partitions)?;
-    let log = brokers.topic_settings(&plan.topic)?;
+/// Checks the topics; of the log's own that of the newest generation, since the plan is about the first.
+fn check_topics(brokers: &Brokers, plan: &TopicPlan, newest: Option<LogLayout>) -> Result<(), LogError> {
+    let grown = newest.filter(|newest| newest.generation > 1);
+    let (generation, partitions) =
+        grown.map_or((1, plan.partitions), |newest| (newest.generation, newest.partitions));
+    let topic = generation_topic(&plan.topic, generation);
+    has_partitions(brokers, &topic, partitions)?;
+    let log = brokers.topic_settings(&topic)?;
     log.check_log()?;
     check_horizon(&log, plan)?;
     check_letters(brokers, &plan.topic)?;
@@ -171,13 +195,15 @@ pub fn check_beside(settings: &KafkaSettings, topic: &str) -> Result<(), LogErro
     has_partitions(&brokers, HANDOFF_TOPIC, 1)
 }
 
-/// Checks that the topic of dead letters takes every record that the log takes, whole and with its headers. Gives how many
-/// bytes it takes.
+/// Checks that the topic of dead letters takes every record that the newest generation's takes, whole and with its headers.
+/// Gives how many bytes it takes.
 pub(super) fn check_letters(brokers: &Brokers, topic: &str) -> Result<i64, LogError> {
+    let generation = newest_of(brokers, topic)?.map_or(1, |newest| newest.generation);
     let letters = dead_letter_topic(topic);
     has_partitions(brokers, &letters, 1)?;
     let bytes_of = "max.message.bytes";
-    let least = brokers.topic_settings(topic)?.number(bytes_of) + DEAD_LETTER_BYTES_MORE as i64;
+    let least = brokers.topic_settings(&generation_topic(topic, generation))?.number(bytes_of)
+        + DEAD_LETTER_BYTES_MORE as i64;
     let letters = brokers.topic_settings(&letters)?;
     let bytes = letters.number(bytes_of);
     letters.must(bytes_of, bytes >= least, &least.to_string())?;
@@ -251,14 +277,14 @@ fn as_planned(found: &Generation, plan: &TopicPlan) -> Result<(), LogError> {
     Ok(())
 }
 
-/// Writes the first record of each partition that has none yet, and checks those that have one.
-fn begin_partitions(
-    brokers: &Brokers,
-    plan: &TopicPlan,
+/// Writes the first record of each partition that has none yet, and checks those that have one. `began` hears of each.
+pub(super) fn begin_partitions(
+    (brokers, topic): (&Brokers, &str),
     generation: &Generation,
     clock: &Clock,
+    began: &mut dyn FnMut(u32) -> Result<(), LogError>,
 ) -> Result<Vec<u32>, LogError> {
-    let topic = generation_topic(&plan.topic, generation.layout.generation);
+    let topic = generation_topic(topic, generation.layout.generation);
     let defaults = KafkaLogOptions::default();
     let producer = brokers.producer(ProducerSettings {
         topic: topic.clone(),
@@ -272,9 +298,7 @@ fn begin_partitions(
     for partition in 0..generation.layout.partitions {
         let marks = source.watermarks(partition)?;
         if marks.end_offset == 0 && !generation.is_complete {
-            let value = generation.encode(clock.now_nanos());
-            let answer = source.producer.append(partition, vec![value]).blocking_recv();
-            answer.unwrap_or_else(|_| Err(LogError::Unknown("the producer went away".to_owned())))?;
+            append(&source, partition, generation.encode(clock.now_nanos()))?;
             begun.push(partition);
         }
         if let Some(sentence) = begins_otherwise(&source, partition)? {
@@ -282,8 +306,15 @@ fn begin_partitions(
                 "{sentence}; restore it, or see `pulso log resume --help`"
             )));
         }
+        began(partition)?;
     }
     Ok(begun)
+}
+
+/// Appends one record and waits until it is durable.
+pub(super) fn append(source: &Source, partition: u32, value: Bytes) -> Result<(), LogError> {
+    let answer = source.producer.append(partition, vec![value]).blocking_recv();
+    answer.unwrap_or_else(|_| Err(LogError::Unknown("the producer went away".to_owned()))).map(|_| ())
 }
 
 /// Why a partition of a generation that has begun is not the one it was; `None` when its beginning says nothing against it.

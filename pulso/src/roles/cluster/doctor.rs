@@ -4,11 +4,12 @@ use pulso_domain::position::partition_place;
 use pulso_ingestor_consumer::halts;
 use pulso_platform::log::Log;
 use pulso_platform::log::kafka::{
-    self, DEFAULT_TOPIC, HANDOFF_TOPIC, KafkaLog, KafkaLogOptions, KafkaSettings,
+    self, DEFAULT_TOPIC, HANDOFF_TOPIC, KafkaGenerations, KafkaLogOptions, KafkaSettings, Unfinished,
 };
 use pulso_platform::store::{Store, identity};
 use uuid::Uuid;
 
+use super::elsewhere::is_folded;
 use super::settings::ClusterFlags;
 use super::shared::open_store;
 use crate::doctor::Finding;
@@ -16,7 +17,7 @@ use crate::doctor::Finding;
 /// Looks at both, each fault with its mend.
 pub(super) fn look(flags: &ClusterFlags) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let log = match KafkaLog::open(&flags.kafka, KafkaLogOptions::default()) {
+    let log = match KafkaGenerations::open(&flags.kafka, KafkaLogOptions::default()) {
         Ok(log) => {
             let layout = log.layout();
             let (topic, id) = (log.topic(), Uuid::from_bytes(layout.log_id));
@@ -39,6 +40,7 @@ pub(super) fn look(flags: &ClusterFlags) -> Vec<Finding> {
             findings.push(Finding::good("store", format!("keyspace {}", flags.cql.cql_keyspace)));
             if let Some(log) = &log {
                 findings.extend(together(log, &*store));
+                findings.extend(grown(log, &*store));
             }
         }
         Err(error) => {
@@ -61,8 +63,33 @@ fn beside(kafka: &KafkaSettings) -> Finding {
     }
 }
 
+/// What of growing the log was not brought to its end.
+fn grown(log: &KafkaGenerations, store: &dyn Store) -> Option<Finding> {
+    let check = "generations";
+    let newest = log.layout();
+    let mend = |partitions: u32| format!("bring it to its end with pulso log grow --partitions {partitions}");
+    match kafka::unfinished(log.settings(), DEFAULT_TOPIC, &|partition| is_folded(store, partition)) {
+        Err(error) => Some(Finding::fault(check, error.to_string(), "look again when the brokers answer")),
+        Ok(Unfinished { begun: Some(next), .. }) => {
+            let detail =
+                format!("generation {} was begun and has not begun in every partition", next.generation);
+            Some(Finding::fault(check, detail, mend(next.partitions)))
+        }
+        Ok(Unfinished { unsealed, .. }) if !unsealed.is_empty() => {
+            let places: Vec<String> = unsealed.iter().map(|partition| partition_place(*partition)).collect();
+            let detail = format!(
+                "generation {} was begun, and before it these partitions have no seal: {}",
+                newest.generation,
+                places.join(", ")
+            );
+            Some(Finding::fault(check, detail, mend(newest.partitions)))
+        }
+        Ok(_) => None,
+    }
+}
+
 /// Whether log and store belong together, and what of them is halted.
-fn together(log: &KafkaLog, store: &dyn Store) -> Vec<Finding> {
+fn together(log: &KafkaGenerations, store: &dyn Store) -> Vec<Finding> {
     let mut findings = Vec::new();
     if let Some(first) = log.generations().first()
         && let Err(error) = identity::bind_log(store, first.log_id)

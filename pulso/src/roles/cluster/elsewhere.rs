@@ -4,8 +4,11 @@ use std::sync::Arc;
 
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use pulso_ingestor_consumer::handoff::Handoff;
+use pulso_ingestor_consumer::lookup;
 use pulso_platform::log::Log;
-use pulso_platform::log::kafka::{KafkaLog, KafkaLogOptions};
+use pulso_platform::log::generations::GrowReport;
+use pulso_platform::log::kafka::{self, DEFAULT_TOPIC, GrowStep, Growth, KafkaGenerations, KafkaLogOptions};
+use pulso_platform::service::clock::Clock;
 use pulso_platform::store::Store;
 
 use super::consumer::HandoffFlags;
@@ -13,6 +16,7 @@ use super::doctor;
 use super::settings::ClusterFlags;
 use super::shared::{log_failure, open_store, store_failure};
 use crate::cli::exit::Failure;
+use crate::cli::output;
 use crate::doctor::Finding;
 use crate::roles::place::Place;
 
@@ -27,16 +31,54 @@ pub struct Elsewhere(Option<ClusterFlags>);
 pub type Handing = HandoffFlags;
 
 impl Elsewhere {
+    /// Whether a cluster is meant.
+    #[must_use]
+    pub const fn is_meant(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Opens it, when it is meant. Blocks.
     ///
     /// # Errors
     /// One sentence with the mend.
     pub fn open(&self) -> Result<Option<Place>, Failure> {
+        self.open_with(KafkaLogOptions::default())
+    }
+
+    /// As [`Self::open`], also when the log is not what it was.
+    ///
+    /// # Errors
+    /// One sentence with the mend.
+    pub fn open_to_mend(&self) -> Result<Option<Place>, Failure> {
+        self.open_with(KafkaLogOptions { to_mend: true, ..KafkaLogOptions::default() })
+    }
+
+    fn open_with(&self, options: KafkaLogOptions) -> Result<Option<Place>, Failure> {
         let Some(ClusterFlags { kafka, cql }) = &self.0 else { return Ok(None) };
-        let log = KafkaLog::open(kafka, KafkaLogOptions::default()).map_err(|error| log_failure(&error))?;
+        let log = KafkaGenerations::open(kafka, options).map_err(|error| log_failure(&error))?;
         let (store, hash_key) = open_store(cql).map_err(|error| store_failure(&error))?;
         let (log, store) = (Arc::new(log) as Arc<dyn Log>, store as Arc<dyn Store>);
         Ok(Some(Place::of_cluster(log, store, hash_key)))
+    }
+
+    /// Begins the next generation of its log with so many partitions; `None` when the cluster is not meant. Says on stderr how
+    /// far it is.
+    ///
+    /// # Errors
+    /// One sentence with the mend; another run goes on from there.
+    pub fn grow(&self, partitions: u32) -> Result<Option<GrowReport>, Failure> {
+        let Some(ClusterFlags { kafka, cql }) = &self.0 else { return Ok(None) };
+        let (store, _) = open_store(cql).map_err(|error| store_failure(&error))?;
+        let growth = Growth {
+            topic: DEFAULT_TOPIC,
+            clock: &Clock::System,
+            is_folded: &|partition| is_folded(&*store, partition),
+            told: &mut |step: GrowStep| {
+                output::note(step);
+                Ok(())
+            },
+        };
+        kafka::grow(kafka, growth, partitions).map(Some).map_err(|error| log_failure(&error))
     }
 
     /// What `pulso doctor` finds there; `None` when the cluster is not meant.
@@ -44,6 +86,12 @@ impl Elsewhere {
     pub fn findings(&self) -> Option<Vec<Finding>> {
         self.0.as_ref().map(doctor::look)
     }
+}
+
+/// Whether a partition is folded past its seal. A store that cannot say so does not know it.
+pub(super) fn is_folded(store: &dyn Store, partition: u32) -> bool {
+    lookup::load_state(store, partition)
+        .is_ok_and(|state| state.is_some_and(|state| state.sealed_at.is_some()))
 }
 
 impl HandoffFlags {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pulso_domain::fingerprint::HashKey;
-use pulso_platform::log::kafka::{KafkaLog, KafkaLogOptions};
+use pulso_platform::log::kafka::{KafkaGenerations, KafkaLogOptions};
 use pulso_platform::log::{Log, LogError};
 use pulso_platform::store::cql::{CqlSettings, CqlStore};
 use pulso_platform::store::{Store, StoreError, identity};
@@ -13,7 +13,7 @@ use crate::cli::exit::Failure;
 
 /// What a role holds until its end: the log, and the store when it has to have one.
 pub(super) struct Cluster {
-    pub(super) log: Arc<KafkaLog>,
+    pub(super) log: Arc<KafkaGenerations>,
     pub(super) store: Option<Arc<CqlStore>>,
 }
 
@@ -42,9 +42,9 @@ pub(super) struct Opened {
 ///
 /// # Errors
 /// One sentence with the mend.
-pub(super) async fn open_log(flags: &ClusterFlags) -> Result<Arc<KafkaLog>, Failure> {
+pub(super) async fn open_log(flags: &ClusterFlags) -> Result<Arc<KafkaGenerations>, Failure> {
     let settings = flags.kafka.clone();
-    let opened = blocking(move || KafkaLog::open(&settings, KafkaLogOptions::default())).await?;
+    let opened = blocking(move || KafkaGenerations::open(&settings, KafkaLogOptions::default())).await?;
     opened.map(Arc::new).map_err(|error| log_failure(&error))
 }
 

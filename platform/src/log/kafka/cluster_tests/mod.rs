@@ -3,6 +3,7 @@
 
 mod conforming;
 mod foreign;
+mod growing;
 mod making;
 mod secured;
 
