@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use prost::Message;
-use pulso_platform::log::Log;
+use pulso_platform::log::{Log, LogError};
 use pulso_platform::store::{Cell, Flush, Store, keys};
 use pulso_proto::v1;
 
@@ -41,6 +41,14 @@ pub enum AdminError {
     /// Records that were folded before would be given up too.
     #[error("partition {0} is being read again; let it come to its end, then give records up")]
     Rewinding(u32),
+    /// Nothing was lost that giving up would be for.
+    #[error(
+        "the log of every partition is the one that was folded; to skip records of a halted one give --partition and --skip-to"
+    )]
+    NothingLost,
+    /// The brokers refuse, or do not answer.
+    #[error(transparent)]
+    Log(#[from] LogError),
     /// A note is missing.
     #[error("say why with --note: the ledger keeps it for good")]
     NoNote,
@@ -111,6 +119,7 @@ pub fn skip(
         actor: actor.name.clone(),
         at_nanos: actor.at_nanos,
         note: note.to_owned(),
+        rest: false,
     };
     worker.declare_gap(gap.clone());
     worker.flush()?;

@@ -18,6 +18,8 @@ pub mod handoff;
 #[cfg(feature = "kafka")]
 pub mod letter_topic;
 pub mod lookup;
+#[cfg(feature = "kafka")]
+pub mod mending;
 pub mod metrics;
 mod moving;
 pub mod opening;

@@ -12,10 +12,19 @@ use crate::fold::partition::{FoldConfig, FoldRules};
 use crate::fold::state::{FoldState, chain};
 use crate::pipeline::{ConsumerConfig, ConsumerDeps};
 use crate::worker::PartitionWorker;
-use crate::{generations, moving};
+use crate::{generations, lookup, moving};
 
-/// Opens a partition: what is folded of it goes on from the progress. `None` while the generation before its own is not
-/// folded past its seal.
+/// What opening a partition came to.
+pub(crate) enum Opening {
+    /// It is folded from now on.
+    Open(Box<PartitionWorker>),
+    /// The generation before its own is not folded past its seal.
+    Waiting,
+    /// Its rest is given up: nothing of it is folded any more.
+    GivenUp,
+}
+
+/// Opens a partition: what is folded of it goes on from the progress.
 ///
 /// # Errors
 /// A retry while the store or the log cannot be used; a halt when it must not be folded.
@@ -23,9 +32,14 @@ pub(crate) fn open_partition(
     config: &ConsumerConfig,
     deps: &ConsumerDeps,
     partition: u32,
-) -> Result<Option<PartitionWorker>, Stop> {
+) -> Result<Opening, Stop> {
     let layouts = deps.log.generations();
-    let Some(first) = generations::first_state(&*deps.store, &layouts, partition)? else { return Ok(None) };
+    if lookup::load_state(&*deps.store, partition)?.is_some_and(|state| state.is_given_up()) {
+        return Ok(Opening::GivenUp);
+    }
+    let Some(first) = generations::first_state(&*deps.store, &layouts, partition)? else {
+        return Ok(Opening::Waiting);
+    };
     let fold_config = fold_config(&layouts, partition, &config.topic, deps.hash_key);
     let mut worker = PartitionWorker::open(Arc::clone(&deps.store), fold_config, &first)?;
     worker.archive_in(config.archive);
@@ -34,7 +48,7 @@ pub(crate) fn open_partition(
     worker.send_strays_to(Some(moving::outlet(Arc::clone(&deps.log))));
     verify(&*deps.log, partition, worker.fold().state())?;
     worker.pass_gap();
-    Ok(Some(worker))
+    Ok(Opening::Open(Box::new(worker)))
 }
 
 /// How a partition of a log is folded.
@@ -56,7 +70,7 @@ pub fn fold_config(layouts: &[LogLayout], partition: u32, topic: &str, hash_key:
 ///
 /// # Errors
 /// A halt when the log does not hold what was folded.
-fn verify(log: &dyn Log, partition: u32, state: &FoldState) -> Result<(), Stop> {
+pub(crate) fn verify(log: &dyn Log, partition: u32, state: &FoldState) -> Result<(), Stop> {
     let marks = log.watermarks(partition)?;
     let cut = Halt::LogCut { start: marks.start_offset, end: marks.end_offset, wanted: state.offset };
     if state.offset > marks.end_offset || state.offset < marks.start_offset {

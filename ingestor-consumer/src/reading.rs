@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::fold::halt::{Halt, Stop};
 use crate::fold_loop::OpenPartition;
-use crate::opening::open_partition;
+use crate::opening::{Opening, open_partition};
 use crate::owned::Owned;
 use crate::pipeline::{ConsumerConfig, ConsumerDeps};
 use crate::routes::Routes;
@@ -127,14 +127,15 @@ impl<'a> Reading<'a> {
                 continue;
             }
             match open_partition(self.config, self.deps, partition) {
-                Ok(None) => drop(waiting.insert(partition)),
-                Ok(Some(worker)) => {
+                Ok(Opening::Waiting) => drop(waiting.insert(partition)),
+                Ok(Opening::GivenUp) => self.deps.halts.clear(&*self.deps.store, partition),
+                Ok(Opening::Open(worker)) => {
                     let offset = worker.fold().state().offset;
                     self.owned.take(partition, offset);
                     self.next.insert(partition, offset);
                     self.reader = None;
                     self.deps.halts.clear(&*self.deps.store, partition);
-                    self.routes.take(OpenPartition { partition, worker });
+                    self.routes.take(OpenPartition { partition, worker: *worker });
                 }
                 Err(Stop::Halt(halt)) => self.halt(partition, &halt.to_string()),
                 Err(Stop::Retry(reason)) => {

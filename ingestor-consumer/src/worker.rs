@@ -185,6 +185,11 @@ impl PartitionWorker {
         self.fold.declare_gap(gap);
     }
 
+    /// Gives up everything from where the fold stands on, for good.
+    pub fn give_up(&mut self, gap: v1::Gap) {
+        self.fold.give_up(gap);
+    }
+
     /// Loads what the record needs; false when a cell of a listed run is missing.
     fn supply(&mut self, record: &LogRecord) -> Result<bool, Stop> {
         let needs = self.fold.prepare(record)?;

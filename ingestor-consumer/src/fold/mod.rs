@@ -2,13 +2,14 @@
 //!
 //! [`partition`] is the state machine, [`prepare`] its first half, [`checkpoint`] what it makes durable and in which order. Its parts, in the order a
 //! pulse meets them: [`record`] reads, [`ids`] tells duplicates, [`rows`] count, [`directory`] remembers where, [`letters`]
-//! keep what could not be counted, [`actions`] what was done about it, [`moved`] what goes to the next generation, [`state`] knows where the partition stands, [`halt`] is every way to stop.
+//! keep what could not be counted, [`actions`] what was done about it, [`moved`] what goes to the next generation, `given_up` what was lost, [`state`] knows where the partition stands, [`halt`] is every way to stop.
 
 pub mod actions;
 pub mod checkpoint;
 mod chunks;
 pub mod directory;
 mod earlier;
+mod given_up;
 pub mod halt;
 pub mod ids;
 pub mod letter_message;

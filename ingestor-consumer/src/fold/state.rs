@@ -99,6 +99,12 @@ impl FoldState {
         self.gaps.iter().any(|gap| (gap.from..gap.to).contains(&self.offset))
     }
 
+    /// Whether the rest of the partition is given up: its log was lost, and nothing of it is read any more.
+    #[must_use]
+    pub fn is_given_up(&self) -> bool {
+        self.gaps.iter().any(|gap| gap.rest)
+    }
+
     /// Takes over what a control record says.
     ///
     /// # Errors

@@ -50,6 +50,11 @@ pub(crate) fn until(what: &str, is_so: impl Fn() -> bool) {
     }
 }
 
+/// The secret of every world's ids.
+pub(crate) const fn hash_key() -> HashKey {
+    HashKey::new([7; 16])
+}
+
 /// What was sent: the first copy of each pulse, by tenant and number.
 pub(crate) type Sent = BTreeMap<(&'static str, u32), u64>;
 
@@ -97,6 +102,19 @@ impl World {
         let options = KafkaLogOptions { topic: topic.clone(), ..KafkaLogOptions::default() };
         let log = Arc::new(KafkaGenerations::open(&settings, options).expect("the log opens"));
         Self { brokers, topic, log, store }
+    }
+
+    /// The same, its log opened anew.
+    pub(crate) fn reopened(mut self) -> Self {
+        let opened = KafkaGenerations::open(&self.settings(), self.options());
+        self.log = Arc::new(opened.expect("the log opens"));
+        self
+    }
+
+    /// A client that may change topics.
+    pub(crate) fn admin(&self) -> AdminClient<DefaultClientContext> {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.brokers).create().expect("a client")
     }
 
     /// The log's topic.
@@ -154,7 +172,7 @@ impl World {
         let deps = ConsumerDeps {
             log,
             store,
-            hash_key: HashKey::new([7; 16]),
+            hash_key: hash_key(),
             handoff,
             letters: None,
             halts: Arc::clone(&halts),
@@ -193,6 +211,21 @@ impl World {
         refusals
     }
 
+    /// The pulse of a number, and its tenant.
+    pub(crate) fn pulse(number: u32) -> (&'static str, v1::Pulse) {
+        let tenant = TENANTS[number as usize % TENANTS.len()];
+        let pulse = v1::Pulse {
+            id: format!("p-{number}"),
+            tenant_id: tenant.into(),
+            product_sku: "vm".into(),
+            used_amount: (number % 7 + 1).to_string(),
+            use_unit: "Hours".into(),
+            occurred_at: Some(prost_types::Timestamp { seconds: NOON, nanos: 0 }),
+            ..Default::default()
+        };
+        (tenant, pulse)
+    }
+
     fn offer_pulse(&self, sent: &mut Sent, number: u32) -> Result<(), LogError> {
         self.offer_pulse_to(&self.log.layout(), sent, number).map(drop)
     }
@@ -204,16 +237,7 @@ impl World {
         sent: &mut Sent,
         number: u32,
     ) -> Result<(u32, Rank), LogError> {
-        let tenant = TENANTS[number as usize % TENANTS.len()];
-        let pulse = v1::Pulse {
-            id: format!("p-{number}"),
-            tenant_id: tenant.into(),
-            product_sku: "vm".into(),
-            used_amount: (number % 7 + 1).to_string(),
-            use_unit: "Hours".into(),
-            occurred_at: Some(prost_types::Timestamp { seconds: NOON, nanos: 0 }),
-            ..Default::default()
-        };
+        let (tenant, pulse) = Self::pulse(number);
         let batch = v1::PulseBatch { format_version: 1, pulses: vec![pulse], ..Default::default() };
         sent.insert((tenant, number), u64::from(number % 7 + 1));
         let partition = partition_of_tenant(layout, tenant);
@@ -233,16 +257,17 @@ impl World {
     /// Has the broker forget all records of a partition, as retention does.
     pub(crate) fn delete_below_end(&self, partition: u32) {
         let end = self.log.watermarks(partition).expect("has marks").end_offset;
-        let mut config = ClientConfig::new();
-        let admin: AdminClient<DefaultClientContext> =
-            config.set("bootstrap.servers", &self.brokers).create().expect("a client");
         let mut list = TopicPartitionList::new();
         let offset = Offset::Offset(end.cast_signed());
         list.add_partition_offset(&self.topic, partition.cast_signed(), offset).expect("is added");
-        block_on(admin.delete_records(&list, &AdminOptions::new())).expect("are deleted");
+        block_on(self.admin().delete_records(&list, &AdminOptions::new())).expect("are deleted");
     }
 
     pub(crate) fn is_drained(&self, partition: u32) -> bool {
+        let state = lookup::load_state(&*self.store, partition);
+        if state.is_ok_and(|state| state.is_some_and(|state| state.is_given_up())) {
+            return true;
+        }
         let end = self.log.watermarks(partition).expect("has marks").end_offset;
         // A store that is away for a moment says nothing about it.
         lookup::folded_through(&*self.store, partition).is_ok_and(|through| through.offset() == end)

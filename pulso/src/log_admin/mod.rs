@@ -113,9 +113,14 @@ With --skip-to the records from where the partition stands up to that offset are
 with your note. Without it, --note is put to every cut of the log that has none yet, so that the audit is green again.
 Restore the log from a backup when you can: what is skipped is never billed.
 
+With the flags of a cluster --skip-to is for a partition that its consumer has halted; start the consumer again behind it.
+Where a topic was deleted, made again or cut, --note alone gives up the partitions that were lost, from where they are folded
+on, and begins a next generation, in which everything goes on. Stop the consumers before, or see that they have halted them.
+
 Examples:
   pulso log resume --partition 2 --skip-to 4711 --note 'disk 3 died, pulses sent again by their owners'
-  pulso log resume --note 'power loss on May 3; senders repeated their last batches'")]
+  pulso log resume --note 'power loss on May 3; senders repeated their last batches'
+  pulso log resume --note 'topic deleted by mistake' --kafka-brokers 127.0.0.1:9092 --cql-nodes 127.0.0.1:9042")]
 pub struct ResumeArgs {
     /// Which partition.
     #[arg(long, requires = "skip_to")]
@@ -185,7 +190,7 @@ fn fold_config(place: &Place, partition: u32) -> FoldConfig {
 }
 
 /// Who is at the keyboard, as far as the system says.
-fn actor() -> Actor {
+pub(crate) fn actor() -> Actor {
     Actor { name: actor_name(), at_nanos: Clock::System.now_nanos() }
 }
 
@@ -196,9 +201,10 @@ pub(crate) fn actor_name() -> String {
     name.unwrap_or_else(|| format!("uid {}", rustix::process::getuid().as_raw()))
 }
 
-fn refused(error: &AdminError) -> Failure {
+pub(crate) fn refused(error: &AdminError) -> Failure {
     match error {
-        AdminError::Offset { .. } | AdminError::NoNote => Failure::usage(error),
+        AdminError::Offset { .. } | AdminError::NoNote | AdminError::Log(_) => Failure::usage(error),
+        AdminError::NothingLost => Failure::not_found(error),
         AdminError::Rewinding(_) | AdminError::Stop(_) => Failure::failed(error),
     }
 }

@@ -2,6 +2,7 @@
 
 use pulso_domain::position::{partition_generation, partition_index};
 use pulso_ingestor_consumer::{halts, lookup};
+use pulso_platform::log::Watermarks;
 use serde_json::{Value, json};
 
 use super::StatusArgs;
@@ -68,13 +69,16 @@ fn offline(place: &Place) -> Result<Value, Failure> {
 fn partition_status(place: &Place, partition: u32) -> Result<Value, Failure> {
     let state = lookup::load_state(&*place.store, partition).map_err(Failure::failed)?;
     let halt = halts::read(&*place.store, partition).map_err(|error| store_failure(&error))?;
-    // Asked after the state, so that it is never below what is folded.
-    let marks = place.log.watermarks(partition);
+    // Asked after the state, so that it is never below what is folded. Where the rest is given up, what there is is no matter.
+    let marks = match &state {
+        Some(state) if state.is_given_up() => Ok(Watermarks { start_offset: 0, end_offset: state.offset }),
+        _ => place.log.watermarks(partition),
+    };
     let counts = state.as_ref().map(|state| state.counts).unwrap_or_default();
     let gaps = state
         .iter()
         .flat_map(|state| &state.gaps)
-        .map(|gap| json!({ "from": gap.from, "to": gap.to, "actor": gap.actor, "note": gap.note }));
+        .map(|gap| json!({ "from": gap.from, "to": gap.to, "actor": gap.actor, "note": gap.note, "rest": gap.rest }));
     let mut status = json!({
         "partition": partition_index(partition),
         "generation": partition_generation(partition),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use pulso_ingestor_consumer::handoff::Handoff;
 use pulso_platform::log::generations::GrowReport;
+use serde_json::Value;
 
 use super::place::Place;
 use crate::cli::exit::{Failure, Outcome};
@@ -80,6 +81,14 @@ impl Elsewhere {
     /// # Errors
     /// Never.
     pub const fn grow(&self, _partitions: u32) -> Result<Option<GrowReport>, Failure> {
+        Ok(None)
+    }
+
+    /// No cluster.
+    ///
+    /// # Errors
+    /// Never.
+    pub const fn mend(&self, _note: &str) -> Result<Option<Value>, Failure> {
         Ok(None)
     }
 

@@ -8,6 +8,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::harness::{Ran, Server, command, http_get, pulso, pulso_with_input};
+use crate::own::OwnServer;
 
 /// Longest wait for something to come out: machines of CI are slow, a hang must still end.
 pub(crate) const SOON: Duration = Duration::from_secs(120);
@@ -16,6 +17,8 @@ pub(crate) const SOON: Duration = Duration::from_secs(120);
 pub(crate) struct Servers {
     /// The flags of every role.
     pub(crate) flags: Vec<String>,
+    /// A broker that only this test has; stopped before the next one's turn.
+    _own: Option<OwnServer>,
     _turn: MutexGuard<'static, ()>,
 }
 
@@ -28,7 +31,7 @@ impl Servers {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let flags =
             ["--kafka-brokers", &named("PULSO_TEST_KAFKA"), "--cql-nodes", &named("PULSO_TEST_CQL_NODES")];
-        let servers = Self { flags: flags.map(str::to_owned).to_vec(), _turn: turn };
+        let servers = Self { flags: flags.map(str::to_owned).to_vec(), _own: None, _turn: turn };
         MADE.get_or_init(|| {
             let init = servers.init();
             init.expect_code(0);
@@ -36,12 +39,15 @@ impl Servers {
         servers
     }
 
-    /// Brokers of a test's own, and a keyspace of its own on the shared nodes; also in turn.
-    pub(crate) fn own(brokers: &str, keyspace: &str) -> Self {
+    /// A broker of a test's own, and a keyspace of its own on the shared nodes: for what would spoil the shared log.
+    pub(crate) fn take_own(keyspace: &str) -> Self {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        let nodes = named("PULSO_TEST_CQL_NODES");
-        let flags = ["--kafka-brokers", brokers, "--cql-nodes", &nodes, "--cql-keyspace", keyspace];
-        let servers = Self { flags: flags.map(str::to_owned).to_vec(), _turn: turn };
+        let (own, nodes) = (OwnServer::kafka(), named("PULSO_TEST_CQL_NODES"));
+        let brokers = own.address();
+        // The nodes may outlive the broker, and with them what was folded from its log.
+        let keyspace = format!("{keyspace}_{}", std::process::id());
+        let flags = ["--kafka-brokers", &brokers, "--cql-nodes", &nodes, "--cql-keyspace", &keyspace];
+        let servers = Self { flags: flags.map(str::to_owned).to_vec(), _own: Some(own), _turn: turn };
         servers.init().expect_code(0);
         servers
     }

@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 use crate::fixture::{Cluster, SOON, Servers};
 use crate::harness::{http_get, now, post_event_to};
 use crate::kill::signal;
-use crate::own::OwnServer;
 
 const TENANTS: usize = 7;
 
@@ -47,8 +46,7 @@ fn post_until(ingestor: &str, wanted: u64, (first, at): (usize, &str)) -> usize 
 
 #[test]
 fn g03_an_ingestor_that_sleeps_across_the_seal_is_counted_once_and_its_receipts_lead_on() {
-    let own = OwnServer::kafka();
-    let cluster = Cluster::start_on(Servers::own(&own.address(), "growing"), 2, "topic");
+    let cluster = Cluster::start_on(Servers::take_own("growing"), 2, "topic");
     let folder = tempfile::tempdir().expect("a folder");
     let (asleep, other) = (cluster.ingestor.pid(), cluster.servers.ingestor(folder.path(), &[]));
     let (sleeper, awake) = (cluster.ingestor.address("events"), other.address("events"));

@@ -14,6 +14,7 @@ mod growing;
 mod kafka;
 mod kill;
 mod letters;
+mod lost;
 mod own;
 mod schedule;
 mod wrong;

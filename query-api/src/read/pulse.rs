@@ -189,7 +189,9 @@ impl Sources {
         }
         let state = lookup::load_state(&*self.store, partition)?;
         let offset = position.rank.offset();
-        let skipped = |gap: &pulso_proto::v1::Gap| (gap.from..gap.to).contains(&offset);
+        let skipped = |gap: &pulso_proto::v1::Gap| {
+            (gap.from..gap.to).contains(&offset) || (gap.rest && offset >= gap.from)
+        };
         if state.as_ref().is_some_and(|state| state.gaps.iter().any(skipped)) {
             return Err(Problem::new(
                 Code::PulseNotFound,
@@ -215,8 +217,9 @@ impl Sources {
             };
         }
         let state = lookup::load_state(&*self.store, partition)?;
+        let is_given_up = state.as_ref().is_some_and(|state| state.is_given_up());
         let Some(state) = state.filter(|state| position.rank < state.rank()) else {
-            return Ok(Some("pending"));
+            return Ok((!is_given_up).then_some("pending"));
         };
         if state.gaps.iter().any(|gap| (gap.from..gap.to).contains(&position.rank.offset())) {
             return Ok(None);

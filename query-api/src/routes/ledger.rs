@@ -120,6 +120,8 @@ pub(crate) struct Gap {
     at: String,
     /// Why.
     note: String,
+    /// Everything from the first offset on is given up: the partition's log was lost.
+    rest: bool,
 }
 
 /// Shows what became of every pulse, per partition.
@@ -159,7 +161,11 @@ fn read(sources: &Sources, partition: u32) -> Result<(PartitionLedger, FateCount
     let state = lookup::load_state(&*sources.store, partition)?;
     let halt_reason = halts::read(&*sources.store, partition)?;
     // Asked after the state, so that it is never below what is folded. A damaged log is told by the halt.
-    let end_offset = sources.log.watermarks(partition).ok().map(|marks| marks.end_offset);
+    let end_offset = match &state {
+        // Whatever the log has there now is another one's.
+        Some(state) if state.is_given_up() => Some(state.offset),
+        _ => sources.log.watermarks(partition).ok().map(|marks| marks.end_offset),
+    };
     let counts = state.as_ref().map(|state| state.counts).unwrap_or_default();
     let gaps = state.as_ref().map(|state| state.gaps.iter().map(gap).collect()).unwrap_or_default();
     let ledger = PartitionLedger {
@@ -178,7 +184,7 @@ fn read(sources: &Sources, partition: u32) -> Result<(PartitionLedger, FateCount
 fn gap(gap: &v1::Gap) -> Gap {
     let seconds = gap.at_nanos.div_euclid(1_000_000_000);
     let at = Instant::new(seconds, 0).unwrap_or(Instant::EPOCH).to_string();
-    Gap { from: gap.from, to: gap.to, actor: gap.actor.clone(), at, note: gap.note.clone() }
+    Gap { from: gap.from, to: gap.to, actor: gap.actor.clone(), at, note: gap.note.clone(), rest: gap.rest }
 }
 
 fn shown(counts: &FateCounts) -> Counts {

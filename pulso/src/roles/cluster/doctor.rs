@@ -1,7 +1,7 @@
 //! What `pulso doctor` looks at in a cluster: brokers, topics, the generation, the store, its schema, halted partitions.
 
 use pulso_domain::position::partition_place;
-use pulso_ingestor_consumer::halts;
+use pulso_ingestor_consumer::{halts, lookup};
 use pulso_platform::log::Log;
 use pulso_platform::log::kafka::{
     self, DEFAULT_TOPIC, HANDOFF_TOPIC, KafkaGenerations, KafkaLogOptions, KafkaSettings, Unfinished,
@@ -97,7 +97,11 @@ fn together(log: &KafkaGenerations, store: &dyn Store) -> Vec<Finding> {
         let mend = "use the brokers and the keyspace that belong together";
         findings.push(Finding::fault("log and store", error.to_string(), mend));
     }
-    for partition in log.partitions() {
+    let is_given_up = |partition: &u32| {
+        lookup::load_state(store, *partition)
+            .is_ok_and(|state| state.is_some_and(|state| state.is_given_up()))
+    };
+    for partition in log.partitions().into_iter().filter(|partition| !is_given_up(partition)) {
         let check = format!("partition {}", partition_place(partition));
         let mend = "pulso log status says more; pulso log resume goes on";
         match (log.watermarks(partition), halts::read(store, partition)) {

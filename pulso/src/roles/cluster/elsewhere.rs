@@ -3,13 +3,16 @@
 use std::sync::Arc;
 
 use clap::{ArgMatches, Args, Command, FromArgMatches};
+use pulso_domain::position::{partition_generation, partition_index};
 use pulso_ingestor_consumer::handoff::Handoff;
 use pulso_ingestor_consumer::lookup;
+use pulso_ingestor_consumer::mending::{GivenUp, Mending, mend};
 use pulso_platform::log::Log;
 use pulso_platform::log::generations::GrowReport;
 use pulso_platform::log::kafka::{self, DEFAULT_TOPIC, GrowStep, Growth, KafkaGenerations, KafkaLogOptions};
 use pulso_platform::service::clock::Clock;
 use pulso_platform::store::Store;
+use serde_json::{Value, json};
 
 use super::consumer::HandoffFlags;
 use super::doctor;
@@ -18,6 +21,7 @@ use super::shared::{log_failure, open_store, store_failure};
 use crate::cli::exit::Failure;
 use crate::cli::output;
 use crate::doctor::Finding;
+use crate::log_admin::{actor, refused};
 use crate::roles::place::Place;
 
 /// The flag that says that the cluster is meant.
@@ -79,6 +83,29 @@ impl Elsewhere {
             },
         };
         kafka::grow(kafka, growth, partitions).map(Some).map_err(|error| log_failure(&error))
+    }
+
+    /// Goes on after a loss of its log; `None` when the cluster is not meant. Says on stderr how far it is, and gives what was
+    /// given up.
+    ///
+    /// # Errors
+    /// When nothing is lost, or log or store cannot be used.
+    pub fn mend(&self, note: &str) -> Result<Option<Value>, Failure> {
+        let Some(ClusterFlags { kafka, cql }) = &self.0 else { return Ok(None) };
+        let (store, hash_key) = open_store(cql).map_err(|error| store_failure(&error))?;
+        let (settings, topic, actor) = (kafka, DEFAULT_TOPIC, actor());
+        let mending = Mending { settings, topic, store, hash_key, actor, note };
+        let mended = mend(&mending, &mut output::note).map_err(|error| refused(&error))?;
+        let given_up = mended.given_up.iter().map(|GivenUp { partition, reason, gap }| {
+            json!({
+                "partition": partition_index(*partition), "generation": partition_generation(*partition),
+                "from": gap.from, "actor": gap.actor, "note": gap.note, "reason": reason,
+            })
+        });
+        Ok(Some(json!({
+            "generation": mended.layout.generation, "partitions": mended.layout.partitions, "begun": mended.begun,
+            "given_up": given_up.collect::<Vec<_>>(),
+        })))
     }
 
     /// What `pulso doctor` finds there; `None` when the cluster is not meant.
