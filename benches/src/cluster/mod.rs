@@ -2,11 +2,12 @@
 //! on. `scripts/bench-cluster` starts the servers; `cargo run --release -p pulso-benches --features cluster --bin
 //! pulso-benches-cluster -- table` measures on those that run already.
 //!
-//! [`place`] says where they are and makes topics, [`rows`] are the usage rows of the store's figures, [`role`] is what the
+//! [`place`] says where they are and makes topics, [`ram_store`] takes totals that no node takes, [`rows`] are the usage rows of the store's figures, [`role`] is what the
 //! processes of a run do, [`table`] compares them. Only the CPU time of our process or the client's counts, never the server's.
 
 pub mod held_log;
 pub mod place;
+pub mod ram_store;
 pub mod role;
 pub mod rows;
 pub mod table;

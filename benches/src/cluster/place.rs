@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use anyhow::ensure;
 use prost::Message as _;
 use pulso_domain::quantity::Quantity;
-use pulso_platform::log::kafka::{KafkaGenerations, KafkaLogOptions, KafkaSettings, TopicPlan, init};
+use pulso_platform::log::kafka::{
+    KafkaCompression, KafkaGenerations, KafkaLogOptions, KafkaSettings, TopicPlan, init,
+};
 use pulso_platform::log::{Log, LogRecord};
 use pulso_platform::service::clock::Clock;
 use pulso_platform::store::cql::{CqlSettings, CqlStore, schema};
@@ -33,13 +35,26 @@ pub struct Place {
     /// The nodes of the store.
     #[arg(long, default_value = "127.0.0.1:19042", value_delimiter = ',')]
     pub nodes: Vec<String>,
+    /// How both sides compress what they produce
+    #[arg(long, value_enum, default_value = "none")]
+    pub compression: KafkaCompression,
 }
 
 impl Place {
     /// The flags that say so to a process of a run.
     #[must_use]
     pub fn flags(&self) -> Vec<String> {
-        vec!["--brokers".to_owned(), self.brokers.clone(), "--nodes".to_owned(), self.nodes.join(",")]
+        let (brokers, nodes) = (self.brokers.clone(), self.nodes.join(","));
+        let flags = [
+            ("--brokers", brokers),
+            ("--nodes", nodes),
+            ("--compression", self.compression.name().to_owned()),
+        ];
+        flags.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect()
+    }
+
+    fn kafka(&self) -> KafkaSettings {
+        KafkaSettings { kafka_compression: self.compression, ..KafkaSettings::plaintext(&self.brokers) }
     }
 
     /// Makes the topic of a new log.
@@ -56,7 +71,7 @@ impl Place {
             id_horizon: Duration::ZERO,
             ..TopicPlan::default()
         };
-        init(&KafkaSettings::plaintext(&self.brokers), &plan, &Clock::System)?;
+        init(&self.kafka(), &plan, &Clock::System)?;
         Ok(topic)
     }
 
@@ -69,7 +84,7 @@ impl Place {
         let end = Instant::now() + LEADERS_MAX;
         loop {
             let options = KafkaLogOptions { topic: topic.to_owned(), ..KafkaLogOptions::default() };
-            match KafkaGenerations::open(&KafkaSettings::plaintext(&self.brokers), options) {
+            match KafkaGenerations::open(&self.kafka(), options) {
                 Ok(log) => return Ok(Arc::new(log)),
                 Err(error) if error.is_retryable() && Instant::now() < end => std::thread::sleep(POLL),
                 Err(error) => return Err(error.into()),

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use super::place::Place;
 use crate::table::print_rows;
 
-/// The core of what is measured; the servers and the load maker take what they get.
+/// The core of what is measured where one thread does nearly all; the servers and the load maker take what they get.
 const CORE: u32 = 0;
 
 /// Arguments of `table`.

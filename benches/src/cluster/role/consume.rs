@@ -10,12 +10,12 @@ use pulso_platform::log::Log;
 use pulso_platform::service::clock::Clock;
 use pulso_platform::store::Store;
 use pulso_platform::store::cql::apart::Apart;
-use pulso_platform::store::memory::MemoryStore;
 use serde::{Deserialize, Serialize};
 
 use super::Place;
-use crate::child::{answer_each, say};
+use crate::child::answer_each;
 use crate::cluster::held_log::HeldLog;
+use crate::cluster::ram_store::RamStore;
 use crate::cpu;
 use crate::mix::Totals;
 use crate::role::consume::{Folding, month_totals};
@@ -44,24 +44,27 @@ pub struct Consumed {
     pub totals: Option<Totals>,
 }
 
-/// Folds the topic once, from its first record to its end, and says what it cost.
+/// Folds the topic once for each `work`, from its first record to its end, and says what it cost.
 pub(super) fn consume(args: &ConsumeArgs) -> anyhow::Result<()> {
     let log = args.place.log(&args.topic)? as Arc<dyn Log>;
-    let (store, archive): (Arc<dyn Store>, Kept) = if args.to_nodes {
-        (Arc::new(Apart::new(args.place.store()?)), Kept::InStore)
-    } else {
-        (Arc::new(MemoryStore::new()), Kept::InLog)
-    };
-    // A group of its own, since one that went before may still be taken for alive.
-    let group = format!("bench-{}", Clock::System.now_nanos());
-    let config = ConsumerConfig { topic: args.topic.clone(), group, archive, ..ConsumerConfig::default() };
-    let before = cpu::used();
-    let folding = Folding::start_with(config, &log, Arc::clone(&store), HashKey::new([7; 16]));
-    folding.drain(&*log, &*store)?;
-    folding.stop()?;
-    let cpu_nanos = u64::try_from((cpu::used() - before).as_nanos())?;
-    let totals = month_totals(&*store, &*log)?;
-    say(&Consumed { cpu_nanos, pulses: totals.pulses, totals: Some(totals) })
+    answer_each("work", || {
+        let (store, archive): (Arc<dyn Store>, Kept) = if args.to_nodes {
+            (Arc::new(Apart::new(args.place.store()?)), Kept::InStore)
+        } else {
+            (Arc::new(RamStore::new()), Kept::InLog)
+        };
+        // A group of its own, since one that went before may still be taken for alive.
+        let group = format!("bench-{}", Clock::System.now_nanos());
+        let config =
+            ConsumerConfig { topic: args.topic.clone(), group, archive, ..ConsumerConfig::default() };
+        let before = cpu::used();
+        let folding = Folding::start_with(config, &log, Arc::clone(&store), HashKey::new([7; 16]));
+        folding.drain(&*log, &*store)?;
+        folding.stop()?;
+        let cpu_nanos = u64::try_from((cpu::used() - before).as_nanos())?;
+        let totals = month_totals(&*store, &*log)?;
+        Ok(Consumed { cpu_nanos, pulses: totals.pulses, totals: Some(totals) })
+    })
 }
 
 /// Which topic, and how many workers.
@@ -92,7 +95,7 @@ pub struct Workers {
 pub(super) fn workers(args: &WorkersArgs) -> anyhow::Result<()> {
     let log = Arc::new(HeldLog::of(&*args.place.log(&args.topic)?)?) as Arc<dyn Log>;
     answer_each("work", || {
-        let store = Arc::new(MemoryStore::new()) as Arc<dyn Store>;
+        let store = Arc::new(RamStore::new()) as Arc<dyn Store>;
         let config = ConsumerConfig { workers: args.workers, ..ConsumerConfig::default() };
         let (begun, before) = (Instant::now(), cpu::used());
         let folding = Folding::start_with(config, &log, Arc::clone(&store), HashKey::new([7; 16]));

@@ -8,7 +8,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 
 use super::{Consumed, Place};
-use crate::child::say;
+use crate::child::answer_each;
 use crate::cpu;
 use crate::records::PARTITIONS;
 
@@ -16,8 +16,12 @@ use crate::records::PARTITIONS;
 const POLL_MAX: Duration = Duration::from_secs(60);
 const ASK_MAX: Duration = Duration::from_secs(30);
 
-/// Reads the topic once from its first record to its end, and says what it cost.
+/// Reads the topic once for each `work`, from its first record to its end, and says what it cost.
 pub(super) fn poll(place: &Place, topic: &str) -> anyhow::Result<()> {
+    answer_each("work", || read(place, topic))
+}
+
+fn read(place: &Place, topic: &str) -> anyhow::Result<Consumed> {
     let mut config = ClientConfig::new();
     config
         .set("bootstrap.servers", &place.brokers)
@@ -44,5 +48,5 @@ pub(super) fn poll(place: &Place, topic: &str) -> anyhow::Result<()> {
     }
     let cpu_nanos = u64::try_from((cpu::used() - before).as_nanos())?;
     ensure!(bytes > 0, "records without bytes");
-    say(&Consumed { cpu_nanos, pulses, totals: None })
+    Ok(Consumed { cpu_nanos, pulses, totals: None })
 }

@@ -75,8 +75,10 @@ fn producer(place: &Place) -> anyhow::Result<(BaseProducer<Reports>, Arc<AtomicU
         .set("bootstrap.servers", &place.brokers)
         .set("enable.idempotence", "true")
         .set("acks", "all")
-        .set("compression.type", "lz4")
+        .set("compression.type", place.compression.name())
         .set("linger.ms", "5")
+        // As large as ours: the topic takes no larger one.
+        .set("batch.size", "524288")
         .set("queue.buffering.max.messages", "1000000");
     Ok((BaseProducer::from_config_and_context(&config, Reports(Arc::clone(&delivered)))?, delivered))
 }

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use anyhow::ensure;
 
 use super::super::role::{Consumed, MIX, Workers, produce};
-use super::{CORE, Session};
+use super::Session;
 use crate::child::{Running, Under};
 use crate::mix::{Mix, Totals};
 use crate::records::fill;
@@ -13,8 +13,8 @@ use crate::table::figure::{Bounds, Figure};
 use crate::table::turns::{Turns, median};
 
 pub(super) fn measure(session: &Session, show: &mut dyn FnMut(Figure)) -> anyhow::Result<()> {
-    let pulses = session.pick(1_000_000, 100_000);
-    let singles = session.pick(300_000, 30_000);
+    let pulses = session.pick(4_000_000, 100_000);
+    let singles = session.pick(1_000_000, 30_000);
     session.place.make_tables()?;
     let (packed, single) = (session.place.make_topic("packed")?, session.place.make_topic("single")?);
     let totals = fill(&*session.place.log(&packed)?, MIX, pulses, 1)?;
@@ -26,11 +26,16 @@ pub(super) fn measure(session: &Session, show: &mut dyn FnMut(Figure)) -> anyhow
     ] {
         let flags: Vec<&str> = ["--topic", packed.as_str()].into_iter().chain(more).collect();
         let consume = session.role("consume", &flags);
+        // Not bound to a core: the client of both sides reads ahead on threads of its own.
+        let start = |role: &[OsString]| Running::start(role, &Under::Nothing);
+        let (mut folds, mut polls) = (start(&consume)?, start(&poll)?);
         let turns = Turns::take(
             session.rounds(),
-            || cost(&consume, (pulses, Some(totals))),
-            || cost(&poll, (singles, None)),
+            || cost(&mut folds, (pulses, Some(totals))),
+            || cost(&mut polls, (singles, None)),
         )?;
+        folds.end()?;
+        polls.end()?;
         let ((ours, other), (value, worst)) = (turns.costs(), turns.times_cheaper());
         show(Figure {
             what: format!("from Kafka to {to}, against librdkafka polling one record a pulse"),
@@ -43,11 +48,9 @@ pub(super) fn measure(session: &Session, show: &mut dyn FnMut(Figure)) -> anyhow
     Ok(())
 }
 
-/// CPU nanoseconds a pulse of a process that reads a topic once.
-fn cost(role: &[OsString], (pulses, totals): (u64, Option<Totals>)) -> anyhow::Result<f64> {
-    let mut reading = Running::start(role, &Under::Core(CORE))?;
-    let consumed: Consumed = reading.hear()?;
-    reading.end()?;
+/// CPU nanoseconds a pulse of reading a topic once.
+fn cost(reading: &mut Running, (pulses, totals): (u64, Option<Totals>)) -> anyhow::Result<f64> {
+    let consumed: Consumed = reading.ask("work")?;
     ensure!(
         consumed.pulses == pulses && consumed.totals == totals,
         "{consumed:?}, not {pulses} and {totals:?}"
@@ -59,7 +62,7 @@ fn cost(role: &[OsString], (pulses, totals): (u64, Option<Totals>)) -> anyhow::R
 const SPREAD: Mix = Mix { pulses_per_key: 10, ..Mix::COUNTED };
 
 pub(super) fn workers(session: &Session, show: &mut dyn FnMut(Figure)) -> anyhow::Result<()> {
-    let pulses = session.pick(1_000_000, 100_000);
+    let pulses = session.pick(2_000_000, 100_000);
     let topic = session.place.make_topic("spread")?;
     let totals = fill(&*session.place.log(&topic)?, SPREAD, pulses, 1)?;
     let start = |workers: &str| {

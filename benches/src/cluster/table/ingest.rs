@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use anyhow::ensure;
 
-use super::super::place::{packed_totals, single_totals};
+use pulso_platform::log::kafka::KafkaCompression;
+
+use super::super::place::{Place, packed_totals, single_totals};
 use super::super::role::MIX;
-use super::{CORE, Session};
+use super::Session;
 use crate::child::{Ready, Running, Under, Used};
 use crate::load::{self, Shape};
 use crate::mix::{Pulses, Totals};
@@ -18,15 +20,25 @@ use crate::table::turns::Turns;
 const SHAPE: Shape = Shape { connections: 4, in_flight: 2 };
 
 pub(super) fn measure(session: &Session, show: &mut dyn FnMut(Figure)) -> anyhow::Result<()> {
-    let pulses = session.pick(200_000, 20_000);
+    let floor = Bounds::AtLeast { floor: 2.5, goal: 4.0 };
+    for (compression, bounds) in [(KafkaCompression::None, floor), (KafkaCompression::Lz4, Bounds::Beside)] {
+        let place = Place { compression, ..session.place.clone() };
+        show(compare(&Session { place, ..*session }, bounds)?);
+    }
+    Ok(())
+}
+
+/// Both sides, with the compression of the place. Neither is bound to a core: the client of both has threads of its own.
+fn compare(session: &Session, bounds: Bounds) -> anyhow::Result<Figure> {
+    let pulses = session.pick(1_000_000, 20_000);
     let (packed, single) = (session.place.make_topic("packed")?, session.place.make_topic("single")?);
     let mut made = Pulses::new(MIX, pulses, records::base_seconds(), 1);
     let batches = Arc::new(load::encode(&mut made, BATCH));
-    let mut ours = Running::start(&session.role("ingest", &["--topic", &packed]), &Under::Core(CORE))?;
+    let mut ours = Running::start(&session.role("ingest", &["--topic", &packed]), &Under::Nothing)?;
     let address = ours.hear::<Ready>()?.address;
     let count = pulses.to_string();
     let raw = session.role("produce", &["--topic", &single, "--pulses", &count]);
-    let mut raw = Running::start(&raw, &Under::Core(CORE))?;
+    let mut raw = Running::start(&raw, &Under::Nothing)?;
     let (mut sent, mut produced) = (0, 0);
     let ingest = || {
         sent += 1;
@@ -51,12 +63,14 @@ pub(super) fn measure(session: &Session, show: &mut dyn FnMut(Figure)) -> anyhow
     let (found, wanted) = (single_totals(&*session.place.log(&single)?)?, times(made.totals(), produced));
     ensure!(found == wanted, "the other topic holds {found:?}, not {wanted:?}");
     let ((ours, other), (value, worst)) = (turns.costs(), turns.times_cheaper());
-    show(Figure {
-        what: "ingest, batches of 1,000, to Kafka, against librdkafka with one record a pulse".to_owned(),
+    let compression = session.place.compression.name();
+    Ok(Figure {
+        what: format!(
+            "ingest, batches of 1,000, to Kafka, against librdkafka with one record a pulse, compression {compression}"
+        ),
         value,
         unit: "x",
         detail: format!("{ours:.0} ns CPU a pulse against {other:.0}; worst round {worst:.2} x"),
-        bounds: Bounds::AtLeast { floor: 2.5, goal: 4.0 },
-    });
-    Ok(())
+        bounds,
+    })
 }

@@ -129,7 +129,9 @@ impl Brokers {
 
     /// A producer for one topic.
     pub(super) fn producer(&self, settings: ProducerSettings) -> Result<Producer, LogError> {
-        Producer::new(self.config.clone(), settings, self.complaints.clone())
+        let mut config = self.config.clone();
+        config.set("compression.type", self.settings.kafka_compression.name());
+        Producer::new(config, settings, self.complaints.clone())
     }
 
     fn admin(&self) -> Result<AdminClient<Talk>, LogError> {

@@ -33,7 +33,7 @@ use tokio::sync::oneshot;
 
 pub use self::generations::KafkaGenerations;
 pub use self::growth::{GrowStep, Growth, Unfinished, grow, seal_all, succeed, unfinished};
-pub use self::settings::{KafkaMechanism, KafkaSecurity, KafkaSettings};
+pub use self::settings::{KafkaCompression, KafkaMechanism, KafkaSecurity, KafkaSettings};
 pub use self::topics::{
     DEAD_LETTER_BYTES_MORE, HANDOFF_TOPIC, InitReport, TopicPlan, check, check_beside, dead_letter_topic,
     init,

@@ -128,8 +128,6 @@ fn tune(config: &mut ClientConfig, settings: &ProducerSettings) {
     config
         .set("enable.idempotence", "true")
         .set("acks", "all")
-        // Measured on records of a thousand pulses: lz4 saves more in copying and sending than it takes.
-        .set("compression.type", "lz4")
         // Pulses are gathered into records before they come here; a record of its own need not wait for another.
         .set("linger.ms", "0")
         .set("message.timeout.ms", settings.delivery_timeout.as_millis().to_string())
