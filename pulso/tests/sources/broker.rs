@@ -48,6 +48,12 @@ impl Broker {
         wait_until("the broker does not come back", || self.run(&["start"]));
     }
 
+    /// Stops it in order and starts it again: all that it was told is on its disk then.
+    pub(crate) fn restart(&self) {
+        assert!(self.run(&["stop"]), "{} does not stop", self.script);
+        wait_until("the broker does not come back", || self.run(&["start"]));
+    }
+
     fn run(&self, arguments: &[&str]) -> bool {
         let script = format!("{}/../deploy/local/{}", env!("CARGO_MANIFEST_DIR"), self.script);
         let ran = Command::new(&script).args(arguments).args(["--data", &self.data]).output();
