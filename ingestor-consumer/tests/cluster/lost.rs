@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use futures::executor::block_on;
 use prost::Message as _;
+use pulso_domain::position::partition_number;
 use pulso_ingestor_consumer::admin::{Actor, AdminError};
 use pulso_ingestor_consumer::generations::{first_state, partition_of_tenant};
 use pulso_ingestor_consumer::lookup;
@@ -37,6 +38,11 @@ impl World {
     fn delete_topic(&self) {
         let deleted = block_on(self.admin().delete_topics(&[self.topic()], &AdminOptions::new()));
         deleted.expect("answers")[0].as_ref().expect("is deleted");
+        let admin = self.admin();
+        until("the brokers know it no more", || {
+            let metadata = admin.inner().fetch_metadata(Some(self.topic()), SOON).expect("answers");
+            metadata.topics()[0].error().is_some()
+        });
     }
 
     /// Deletes the log's topic and makes it again, with the brokers' own settings.
@@ -106,6 +112,32 @@ fn g10_a_topic_made_again_is_given_up_and_the_log_goes_on_in_a_next_generation()
     drop(member);
     world.assert_totals(&sent);
     assert!(matches!(world.mend("again"), Err(AdminError::NothingLost)));
+}
+
+/// The topic of an earlier generation is deleted: all of it was folded, and what is given up is that more may come there.
+#[test]
+fn g10_a_deleted_topic_of_an_earlier_generation_is_given_up_and_no_generation_begins() {
+    let world = World::new(2);
+    let (mut sent, member) = (Sent::new(), world.join());
+    world.send_all(&mut sent, 0..60);
+    world.grow(3, &mut |_| Ok(())).expect("grows");
+    until("the log goes on", || world.log.layout().generation == 2);
+    world.send_all(&mut sent, 30..90);
+    world.drain();
+    drop(member);
+    world.delete_topic();
+    let world = world.reopened();
+    // The brokers give nobody partitions that are not there; all else goes on.
+    let member = world.join();
+    world.send_all(&mut sent, 60..120);
+    let newest: Vec<u32> = (0..3).map(|index| partition_number(2, index)).collect();
+    until("the next generation goes on", || newest.iter().all(|partition| world.is_drained(*partition)));
+    let mended = world.mend("its records were past their time").expect("mends");
+    assert_eq!((mended.layout.generation, mended.begun, mended.given_up.len()), (2, false, 2));
+    world.send_all(&mut sent, 90..150);
+    world.drain();
+    drop(member);
+    world.assert_totals(&sent);
 }
 
 /// The log ends below what was folded in one partition, as after a leader without its last records was let lead.

@@ -21,8 +21,9 @@ use crate::log::{LogError, LogLayout, LogReader as _};
 
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(15);
 const QUEUE_BYTES_MAX: usize = 1024 * 1024;
-/// How long a broker may wait for more before it answers that there is none: hardly ever does anything come.
-const FETCH_WAIT_MS: &str = "1000";
+/// How long a broker may wait for more before it tells one who follows that there is none: hardly ever does anything come. A
+/// reader that ends waits for the answer that is on its way.
+const FOLLOW_WAIT_MS: &str = "250";
 /// How long the directory may take to be read; it has a few records.
 const READ_ROUNDS_MAX: usize = 30;
 
@@ -86,15 +87,13 @@ impl Directory {
             delivery_timeout: DELIVERY_TIMEOUT,
             queue_bytes_max: QUEUE_BYTES_MAX,
         })?;
-        let mut source = Source::new(topic, layout, brokers.config.clone(), Arc::new(producer));
-        source.config.set("fetch.wait.max.ms", FETCH_WAIT_MS);
-        Ok(Self(Arc::new(source)))
+        Ok(Self(Arc::new(Source::new(topic, layout, brokers.config.clone(), Arc::new(producer)))))
     }
 
     /// All generations, in the order in which they were begun.
     pub(super) fn read(&self) -> Result<Vec<Generation>, LogError> {
         let end = self.0.watermarks(0)?.end_offset;
-        let mut following = self.follow();
+        let mut following = Following::of(Arc::clone(&self.0));
         for _ in 0..READ_ROUNDS_MAX {
             if following.next >= end {
                 return Ok(following.known);
@@ -104,9 +103,12 @@ impl Directory {
         Err(LogError::Unreachable(format!("topic {} was not readable in time", self.0.topic)))
     }
 
-    /// Reads it from its beginning on and on.
-    pub(super) fn follow(&self) -> Following {
-        Following { source: Arc::clone(&self.0), reader: None, next: 0, known: Vec::new() }
+    /// Reads it from its beginning on and on, for as long as the process lives.
+    pub(super) fn follow(self) -> Following {
+        let Source { topic, layout, config, producer, .. } = &*self.0;
+        let mut source = Source::new(topic.clone(), *layout, config.clone(), Arc::clone(producer));
+        source.config.set("fetch.wait.max.ms", FOLLOW_WAIT_MS);
+        Following::of(Arc::new(source))
     }
 
     /// Writes a generation's record: first before its partitions are begun, then again behind that.
@@ -117,6 +119,10 @@ impl Directory {
 }
 
 impl Following {
+    const fn of(source: Arc<Source>) -> Self {
+        Self { source, reader: None, next: 0, known: Vec::new() }
+    }
+
     /// All generations, after whatever more came within `wait`.
     ///
     /// # Errors

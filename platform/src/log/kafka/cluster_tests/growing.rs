@@ -103,24 +103,29 @@ fn a_log_grows_as_the_topic_before_was_made_and_growing_again_changes_nothing() 
 
 #[test]
 fn g09_a_crash_behind_each_step_of_growing_is_brought_to_its_end_by_the_next_run() {
-    let settings = one_broker();
-    // Each kind of step, and in the midst of those that are alike.
-    for crash_behind in [1, 2, 5, 3 + MORE, 4 + MORE] {
-        let (plan, _) = fresh(&settings);
-        let mut done = 0;
-        let crash = grow_to(&settings, &plan, MORE, &mut |_| {
-            done += 1;
-            if done < crash_behind { Ok(()) } else { Err(LogError::Unavailable("crash".to_owned())) }
-        });
-        assert!(crash.is_err(), "{crash_behind}");
-        let is_told = left(&settings, &plan) != Unfinished::default();
-        assert_eq!(is_told, crash_behind > 1, "what is named and not at its end is told: {crash_behind}");
-        // A process that starts now works all the same.
-        let generations = open(&settings, &plan).generations().len() as u32;
-        assert_eq!(generations, 1 + u32::from(crash_behind >= 3 + MORE), "{crash_behind}");
-        grow_to(&settings, &plan, MORE, &mut |_| Ok(())).unwrap();
-        assert_grown(&settings, &plan, 1);
-    }
+    thread::scope(|scope| {
+        // Each kind of step, and in the midst of those that are alike; most of it is waiting, so all at once.
+        for crash_behind in [1, 2, 5, 3 + MORE, 4 + MORE] {
+            scope.spawn(move || grow_with_a_crash(&one_broker(), crash_behind));
+        }
+    });
+}
+
+fn grow_with_a_crash(settings: &KafkaSettings, crash_behind: u32) {
+    let (plan, _) = fresh(settings);
+    let mut done = 0;
+    let crash = grow_to(settings, &plan, MORE, &mut |_| {
+        done += 1;
+        if done < crash_behind { Ok(()) } else { Err(LogError::Unavailable("crash".to_owned())) }
+    });
+    assert!(crash.is_err(), "{crash_behind}");
+    let is_told = left(settings, &plan) != Unfinished::default();
+    assert_eq!(is_told, crash_behind > 1, "what is named and not at its end is told: {crash_behind}");
+    // A process that starts now works all the same.
+    let generations = open(settings, &plan).generations().len() as u32;
+    assert_eq!(generations, 1 + u32::from(crash_behind >= 3 + MORE), "{crash_behind}");
+    grow_to(settings, &plan, MORE, &mut |_| Ok(())).unwrap();
+    assert_grown(settings, &plan, 1);
 }
 
 #[test]
