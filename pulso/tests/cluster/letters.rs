@@ -53,9 +53,12 @@ fn g13_kcat_reads_a_record_and_the_dead_letter_that_came_of_it() {
     assert_eq!(batch.pulses[index.parse::<usize>().expect("a number")], pulse);
 
     let foreign = cluster.servers.messages(LETTERS);
-    let foreign = foreign.iter().rfind(|message| message.header("reason") == Some("UNDECODABLE"));
+    // Other tests leave such letters in other partitions.
+    let foreign = foreign
+        .iter()
+        .rfind(|message| message.header("reason") == Some("UNDECODABLE") && message.partition == "3");
     let foreign = foreign.expect("a record that is none is a letter as a whole");
-    assert_eq!((foreign.header("origin_index"), foreign.partition.as_str()), (None, "3"));
+    assert_eq!(foreign.header("origin_index"), None);
     let value = cluster.servers.value(LETTERS, "3", &foreign.offset);
     assert_eq!(value, b"of another program");
     cluster.stop().audit();

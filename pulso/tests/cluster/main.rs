@@ -8,6 +8,7 @@ mod harness;
 
 mod again;
 mod bill;
+mod desk;
 mod doors;
 mod fixture;
 mod growing;
