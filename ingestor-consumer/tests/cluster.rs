@@ -1,13 +1,16 @@
 //! Consumers that share a log on a real Kafka: what is counted stays the same whoever folds it. `make test-cluster` starts the
 //! broker; without it these tests fail.
 //!
-//! `generations` has the log grow under them, `lost` has it go on after its topic was lost. `outages` has three brokers and three nodes of a store, and takes them down.
+//! `generations` has the log grow under them, `lost` has it go on after its topic was lost, `letters` has foreign producers write
+//! to it. `outages` has three brokers and three nodes of a store, and takes them down.
 //!
 //! All members run in this process over one store. What they do to each other is what processes do: they share partitions,
 //! come and go, and sleep past their time while others go on.
 
 #[path = "cluster/generations.rs"]
 mod generations;
+#[path = "cluster/letters.rs"]
+mod letters;
 #[path = "cluster/lost.rs"]
 mod lost;
 #[path = "cluster/outages/mod.rs"]
