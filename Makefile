@@ -44,7 +44,7 @@ test: ## Run all tests, with the simulator's seeds (SEEDS=200000)
 	$(AS_ROOT) $(CARGO) test --locked --workspace
 	$(MAKE) simulate
 
-test-cluster: ## Start real servers on loopback and run the tests that need them (Java 17, Maven)
+test-cluster: ## Start real servers on loopback and run the tests that need them (Java 17, Maven, kcat)
 	scripts/test-cluster
 
 simulate: ## Run the fold under seeded crashes, zombies and lost writes (SEEDS=200000)

@@ -67,8 +67,13 @@ pub fn request_rewind(
     (partition, to): (u32, u64),
     actor: &Actor,
 ) -> Result<(), AdminError> {
+    let state = lookup::load_state(store, partition)?;
+    let folded = state.as_ref().map_or(0, |state| state.offset);
+    if state.is_some_and(|state| state.is_given_up()) {
+        let wish = "its rest was given up, so that it is read no more";
+        return Err(AdminError::Offset { partition, folded, end: folded, wish });
+    }
     let marks = log.watermarks(partition).map_err(Stop::from)?;
-    let folded = lookup::load_state(store, partition)?.map_or(0, |state| state.offset);
     if to >= folded || to < marks.start_offset {
         let wish = "give an offset that is folded and still held";
         return Err(AdminError::Offset { partition, folded, end: marks.end_offset, wish });

@@ -7,6 +7,8 @@
 //! Nobody may fold a partition while it is given up. Consumers halt one whose log is not what it was by themselves.
 
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use pulso_domain::fingerprint::HashKey;
 use pulso_domain::position::partition_generation;
@@ -23,6 +25,11 @@ use crate::halts::Halts;
 use crate::opening::{fold_config, verify};
 use crate::worker::PartitionWorker;
 use crate::{generations, lookup};
+
+/// How often a partition must be seen lost before it is given up, as often as the watch over an open log looks.
+const LOOKS: u32 = 3;
+/// Time between two looks.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(2);
 
 /// What a log is mended with.
 pub struct Mending<'a> {
@@ -70,10 +77,7 @@ pub fn mend(mending: &Mending<'_>, told: &mut dyn FnMut(GrowStep)) -> Result<Men
     if mending.note.trim().is_empty() {
         return Err(AdminError::NoNote);
     }
-    let options =
-        KafkaLogOptions { topic: mending.topic.to_owned(), to_mend: true, ..KafkaLogOptions::default() };
-    let log = KafkaGenerations::open(mending.settings, options)?;
-    let losses = losses(&log, &*mending.store)?;
+    let (log, losses) = mending.look()?;
     let newest = log.layout();
     let is_hurt = mending.is_hurt(&newest, &losses)?;
     if losses.is_empty() && !is_hurt && mending.unsealed()? == 0 {
@@ -120,6 +124,28 @@ fn loss(log: &KafkaGenerations, partition: u32, state: &FoldState) -> Result<Opt
 }
 
 impl Mending<'_> {
+    /// The log as it is, with what was lost of it in each of several looks: a broker that starts, or a leader that has just
+    /// woken, may say for a moment what is not so, and what is given up is given up for good.
+    fn look(&self) -> Result<(KafkaGenerations, Vec<(u32, String)>), AdminError> {
+        let open = || {
+            let options =
+                KafkaLogOptions { topic: self.topic.to_owned(), to_mend: true, ..KafkaLogOptions::default() };
+            KafkaGenerations::open(self.settings, options)
+        };
+        let mut log = open()?;
+        let mut lost = losses(&log, &*self.store)?;
+        for _ in 1..LOOKS {
+            if lost.is_empty() {
+                break;
+            }
+            thread::sleep(BETWEEN_LOOKS);
+            log = open()?;
+            let again = losses(&log, &*self.store)?;
+            lost.retain(|(partition, _)| again.iter().any(|(other, _)| other == partition));
+        }
+        Ok((log, lost))
+    }
+
     fn is_folded(&self, partition: u32) -> bool {
         let state = lookup::load_state(&*self.store, partition);
         state.is_ok_and(|state| state.is_some_and(|state| state.sealed_at.is_some()))

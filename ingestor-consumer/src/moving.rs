@@ -1,5 +1,7 @@
-//! Moving records behind a seal: each is appended again to the next generation, and is durable there before the progress
+//! Moving records behind a seal: each is appended again to the newest generation, and is durable there before the progress
 //! passes it. What a crash moves twice is counted once, by its ids.
+//!
+//! Not to the one that followed the seal: that may be sealed, too, or lost and given up, so that nobody reads it any more.
 
 use std::sync::Arc;
 
@@ -15,13 +17,14 @@ pub(crate) fn outlet(log: Arc<dyn Log>) -> Arc<StrayOutlet> {
 }
 
 fn move_on(log: &dyn Log, strays: &[Stray]) -> Result<(), Stop> {
-    let layouts = log.generations();
+    let newest = log.layout();
     let mut replies: Vec<AppendReply> = Vec::new();
     for stray in strays {
         let next = partition_generation(stray.partition) + 1;
-        let unknown = || Stop::Retry(format!("generation {next} of the log is not known yet"));
-        let layout = layouts.iter().find(|layout| layout.generation == next).ok_or_else(unknown)?;
-        for (partition, value) in stray.parcels(layout) {
+        if newest.generation < next {
+            return Err(Stop::Retry(format!("generation {next} of the log is not known yet")));
+        }
+        for (partition, value) in stray.parcels(&newest) {
             replies.push(log.append(partition, vec![value]));
         }
     }

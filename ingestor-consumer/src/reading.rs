@@ -44,6 +44,8 @@ pub(crate) struct Reading<'a> {
     reader: Option<Box<dyn LogReader>>,
     /// Revoked, and not yet let go by their workers.
     leaving: Vec<(Vec<u32>, Receiver<()>)>,
+    /// To be halted, and why, once their workers have let them go: whoever acts on a halt counts on nothing being written.
+    halting: Vec<(u32, String, Receiver<()>)>,
     committed_at: Instant,
     windows: Windows,
 }
@@ -66,6 +68,7 @@ impl<'a> Reading<'a> {
             next: BTreeMap::new(),
             reader: None,
             leaving: Vec::new(),
+            halting: Vec::new(),
             committed_at: Instant::now(),
             windows: Windows::new(config.schedule, Clock::System),
         }
@@ -105,6 +108,7 @@ impl<'a> Reading<'a> {
             self.assigned.remove(partition);
             self.owned.let_go(*partition);
             self.deps.halts.forget(*partition);
+            self.halting.retain(|(halting, ..)| halting != partition);
             if self.next.remove(partition).is_some() {
                 self.reader = None;
             }
@@ -153,13 +157,21 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// Tells the group which revoked partitions are let go.
+    /// Tells the group which revoked partitions are let go, and the operator which are halted.
     fn give_back(&mut self) {
         let membership = &mut *self.membership;
         self.leaving.retain(|(partitions, done)| {
-            let is_done = done.try_recv() == Err(TryRecvError::Disconnected);
+            let is_done = is_done(done);
             if is_done {
                 membership.let_go(partitions);
+            }
+            !is_done
+        });
+        let deps = self.deps;
+        self.halting.retain(|(partition, sentence, done)| {
+            let is_done = is_done(done);
+            if is_done {
+                deps.halts.halt(&*deps.store, *partition, sentence);
             }
             !is_done
         });
@@ -244,8 +256,15 @@ impl<'a> Reading<'a> {
         thread::sleep(POLL_WAIT);
     }
 
+    /// Reads a partition no more. What was folded up to the fault is good, and flushed.
     fn halt(&mut self, partition: u32, sentence: &str) {
         self.next.remove(&partition);
-        self.deps.halts.halt(&*self.deps.store, partition, sentence);
+        let done = self.routes.let_go(&[partition], true);
+        self.halting.push((partition, sentence.to_owned(), done));
     }
+}
+
+/// Whether the workers have let go what they were told to.
+fn is_done(done: &Receiver<()>) -> bool {
+    done.try_recv() == Err(TryRecvError::Disconnected)
 }

@@ -250,6 +250,29 @@ fn g03_pulses_and_retries_on_both_sides_of_a_border_and_behind_the_seal_count_on
 }
 
 #[test]
+fn g03_what_arrives_behind_an_old_seal_goes_on_in_the_newest_generation() {
+    let mut world = World::new(3);
+    world.append(1, "acme", 0..40);
+    world.grow(4);
+    world.append(2, "acme", 20..60);
+    world.grow(2);
+    // An ingestor that slept through both, and one that slept through the second.
+    let behind_both = world.append(1, "acme", 50..70);
+    let behind_one = world.append(2, "acme", 60..80);
+    world.start();
+    world.append(3, "acme", 75..90);
+    world.drain();
+    world.stop();
+    assert_eq!(world.months(), world.expected());
+    for (partition, rank) in [behind_both, behind_one] {
+        let traces = moved_to(&*world.store, &RunShape::FORMAT, (partition, rank)).expect("readable");
+        let moved: usize = traces.iter().map(|trace| trace.indexes.len()).sum();
+        assert_eq!((moved, traces[0].generation), (20, 3), "{rank}");
+    }
+    world.assert_audit_is_clean();
+}
+
+#[test]
 fn g03_ids_are_found_over_three_generations_and_after_the_store_is_folded_again() {
     let mut world = World::new(4);
     world.start();

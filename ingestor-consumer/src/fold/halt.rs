@@ -47,7 +47,7 @@ pub enum Halt {
     LogDamaged(String),
     /// A part of the store is not there or not what was written.
     #[error(
-        "the store lacks {0}; stop, move the folder `store` away and start: it is folded again from the log"
+        "the store lacks {0}; restore its backup, or, where the log is whole, give it an empty one and start: it is folded again from the log"
     )]
     StoreIncomplete(String),
     /// The archive lacks a record that was folded, or it is not what was written. Totals do not depend on it.
@@ -59,7 +59,9 @@ pub enum Halt {
         rank: Rank,
     },
     /// The store says that it is damaged.
-    #[error("{0}; stop, move the folder `store` away and start: it is folded again from the log")]
+    #[error(
+        "{0}; restore its backup, or, where the log is whole, give it an empty one and start: it is folded again from the log"
+    )]
     StoreDamaged(String),
 }
 

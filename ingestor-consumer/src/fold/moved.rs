@@ -50,7 +50,7 @@ struct Parcel {
 
 impl Stray {
     /// The records that it becomes, each with its partition over all generations: its pulses by the partitions that their
-    /// tenants have there. The same stray always becomes the same records.
+    /// tenants have there. The same stray always becomes the same records in a generation.
     #[must_use]
     pub fn parcels(&self, next: &LogLayout) -> Vec<(u32, Bytes)> {
         let mut parts = RecordParts::default();

@@ -105,6 +105,12 @@ impl FoldState {
         self.gaps.iter().any(|gap| gap.rest)
     }
 
+    /// Whether an offset lies in the rest that is given up.
+    #[must_use]
+    pub fn is_given_up_at(&self, offset: u64) -> bool {
+        self.gaps.iter().any(|gap| gap.rest && offset >= gap.from)
+    }
+
     /// Takes over what a control record says.
     ///
     /// # Errors

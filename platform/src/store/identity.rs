@@ -36,8 +36,9 @@ pub fn bind_log(store: &dyn Store, log_id: [u8; 16]) -> Result<(), StoreError> {
         return Ok(());
     }
     let (was, is) = (Uuid::from_slice(&bound).unwrap_or_default(), Uuid::from_bytes(log_id));
-    let detail =
-        format!("it was made from log {was}, this is log {is}; put the folders that belong together back");
+    let detail = format!(
+        "it was made from log {was}, this is log {is}; put log and store together that belong together"
+    );
     Err(StoreError::Damaged { place: "the store's log".to_owned(), detail })
 }
 

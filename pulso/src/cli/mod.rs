@@ -76,7 +76,7 @@ pub enum Command {
     /// Shows the log, reads it again, or goes on after a halt.
     #[command(subcommand)]
     Log(log_admin::LogCommand),
-    /// Checks clock, ports, disk and data folder.
+    /// Checks clock, ports, disk and data folder, or the servers of a cluster.
     Doctor(doctor::DoctorArgs),
     /// Prints a completion script for a shell.
     #[command(

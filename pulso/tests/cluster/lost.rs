@@ -69,10 +69,27 @@ fn g10_what_was_lost_with_a_topic_is_given_up_by_log_resume_and_the_roles_go_on(
     assert_eq!(count(&cluster), 80);
     let gap = partition(&cluster, 1)["gaps"][0].clone();
     assert_eq!((&gap["note"], &gap["rest"]), (&json!("deleted by mistake"), &json!(true)), "{gap}");
+    ask_for_what_is_lost(&cluster);
     cluster.servers.pulso(&["doctor"]).expect_code(0);
     cluster.servers.init().expect_code(0);
     skip_what_retention_took(&mut cluster, &at);
     cluster.stop().audit();
+}
+
+/// A receipt that leads into what is given up is not waited for, and nothing of it is read again.
+fn ask_for_what_is_lost(cluster: &Cluster) {
+    let lost = partition(cluster, 1);
+    let (number, from) = (&lost["partition"], lost["gaps"][0]["from"].as_u64().expect("an offset"));
+    for offset in [from, from + 5] {
+        let since = Instant::now();
+        let path = format!("/v1/tenants/{TENANT}/usage?wait_for=1:{number}:{offset}");
+        let (status, body) = http_get(cluster.query.address("api"), &path);
+        assert!(status == 404 && body.contains("PULSE_NOT_FOUND"), "{status} {body}");
+        assert!(since.elapsed() < Duration::from_secs(5), "it is not waited for");
+    }
+    let rewind = ["log", "rewind", "--generation", "1", "--partition", &number.to_string(), "--to", "0"];
+    let refused = cluster.servers.pulso(&rewind).expect_code(2);
+    assert!(refused.stderr.contains("given up"), "{refused:?}");
 }
 
 /// Records go before they are folded: no rank falls, and they are skipped by their offsets.

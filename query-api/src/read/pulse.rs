@@ -9,6 +9,7 @@ use pulso_domain::time::Instant;
 use pulso_ingestor_consumer::archive::Next;
 use pulso_ingestor_consumer::fold::ids::RunShape;
 use pulso_ingestor_consumer::fold::record::{RecordParts, split};
+use pulso_ingestor_consumer::fold::state::FoldState;
 use pulso_ingestor_consumer::lookup;
 use pulso_proto::walk;
 use serde::Serialize;
@@ -149,6 +150,11 @@ impl PulseName<'_> {
     }
 }
 
+/// What is said of a record that nobody will fold.
+pub(super) fn skipped_by_operator() -> Problem {
+    Problem::new(Code::PulseNotFound, "its record was skipped by an operator; see /v1/ledger")
+}
+
 fn unknown() -> Problem {
     Problem::new(
         Code::PulseNotFound,
@@ -189,14 +195,10 @@ impl Sources {
         }
         let state = lookup::load_state(&*self.store, partition)?;
         let offset = position.rank.offset();
-        let skipped = |gap: &pulso_proto::v1::Gap| {
-            (gap.from..gap.to).contains(&offset) || (gap.rest && offset >= gap.from)
-        };
-        if state.as_ref().is_some_and(|state| state.gaps.iter().any(skipped)) {
-            return Err(Problem::new(
-                Code::PulseNotFound,
-                "its record was skipped by an operator; see /v1/ledger",
-            ));
+        let skipped = |gap: &pulso_proto::v1::Gap| (gap.from..gap.to).contains(&offset);
+        let is_skipped = |state: &FoldState| state.is_given_up_at(offset) || state.gaps.iter().any(skipped);
+        if state.as_ref().is_some_and(is_skipped) {
+            return Err(skipped_by_operator());
         }
         if state.is_some_and(|state| position.rank < state.rank()) {
             return self.folded(name, partition, position)?.ok_or_else(unknown);
@@ -217,9 +219,11 @@ impl Sources {
             };
         }
         let state = lookup::load_state(&*self.store, partition)?;
-        let is_given_up = state.as_ref().is_some_and(|state| state.is_given_up());
+        if state.as_ref().is_some_and(|state| state.is_given_up_at(position.rank.offset())) {
+            return Ok(None);
+        }
         let Some(state) = state.filter(|state| position.rank < state.rank()) else {
-            return Ok((!is_given_up).then_some("pending"));
+            return Ok(Some("pending"));
         };
         if state.gaps.iter().any(|gap| (gap.from..gap.to).contains(&position.rank.offset())) {
             return Ok(None);

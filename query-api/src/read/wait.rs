@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use pulso_ingestor_consumer::lookup;
 use pulso_platform::store::keys;
 use tokio::time::Instant;
 
 use super::position::RecordPlace;
+use super::pulse::skipped_by_operator;
 use super::sources::{Sources, blocking};
 use crate::problem::{Code, Problem};
 
@@ -69,7 +71,12 @@ fn is_there(sources: &Sources, place: RecordPlace, until: Until) -> Result<bool,
 }
 
 fn is_here(sources: &Sources, place: RecordPlace, until: Until) -> Result<bool, Problem> {
-    let folded = sources.folded_through(place.partition)? > place.rank;
+    let state = lookup::load_state(&*sources.store, place.partition)?;
+    if state.as_ref().is_some_and(|state| state.is_given_up_at(place.rank.offset())) {
+        // It will never come.
+        return Err(Problem { field: Some("wait_for"), ..skipped_by_operator() });
+    }
+    let folded = state.is_some_and(|state| state.rank() > place.rank);
     if !folded {
         // It will not come by waiting.
         sources.refuse_halted(place.partition)?;

@@ -209,6 +209,9 @@ impl TopicSettings {
         // Time stands still for no client, and the id horizon must not follow a client's clock.
         let stamp = "message.timestamp.type";
         self.must(stamp, self.text(stamp) == "LogAppendTime", "LogAppendTime")?;
+        // A replica that lacks records must not lead: what was acknowledged would be gone. Some brokers do not know the setting.
+        let unclean = "unclean.leader.election.enable";
+        self.must(unclean, self.text(unclean) != "true", "false")?;
         // Compaction makes holes.
         let policy = "cleanup.policy";
         self.must(policy, self.text(policy) == "delete", "delete")

@@ -147,10 +147,18 @@ struct Next {
 impl Next {
     /// Looks at the directory until it is told to stop. Brokers that are away are asked again the next time.
     fn run(&self, mut directory: Following, stopped: &Receiver<()>) {
+        let mut is_told = false;
         while stopped.recv_timeout(self.options.directory_every) == Err(RecvTimeoutError::Timeout) {
             match directory.read_on(LOOK_WAIT) {
-                Ok(found) => self.follow(&complete(found)),
-                Err(error) => tracing::debug!(%error, "the directory of generations cannot be read now"),
+                Ok(found) => {
+                    is_told = false;
+                    self.follow(&complete(found));
+                }
+                Err(error) if !is_told => {
+                    is_told = true;
+                    tracing::warn!(%error, "the directory of generations cannot be read; a next one is not followed until it can");
+                }
+                Err(error) => tracing::debug!(%error, "the directory of generations cannot be read yet"),
             }
         }
     }

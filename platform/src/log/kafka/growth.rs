@@ -233,13 +233,15 @@ impl Growing {
         let replication_factor = model.replication_factor;
         self.brokers.create_topic(&WantedTopic { name, partitions, replication_factor, settings })?;
         wait_for_leaders(&self.brokers, name)?;
+        // Before anything is named: one that was there already may be set otherwise, and nobody would open it.
+        self.brokers.topic_settings(name)?.check_log()?;
         let found = self.brokers.partitions(name)?.map_or(0, |found| found.len());
         if found == partitions as usize {
             return Ok(());
         }
         Err(LogError::Misconfigured(format!(
-            "topic {name} is there already and has {found} partitions, not {partitions}; give --partitions {found}, or delete \
-             it when it holds nothing"
+            "topic {name} is there already and has {found} partitions, not {partitions}; give --partitions {found}, or, \
+             when nobody else is growing the log, delete it when it holds nothing"
         )))
     }
 

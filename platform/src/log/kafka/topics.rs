@@ -140,6 +140,7 @@ fn wanted_topics<'a>(plan: &TopicPlan, min_in_sync: &str) -> [Wanted<'a>; 4] {
             ("max.message.bytes", bytes.to_string()),
             ("retention.ms", retention),
             ("message.timestamp.type", "LogAppendTime".to_owned()),
+            ("unclean.leader.election.enable", "false".to_owned()),
         ]
     };
     let retention = plan.retention.as_millis().to_string();

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use pulso_domain::position::partition_number;
 
-use super::making::admin;
+use super::making::{admin, set};
 use super::{fresh, one_broker, options};
 use crate::log::conformance::{append, read_all};
 use crate::log::generation::is_seal;
@@ -141,12 +141,15 @@ fn many_who_grow_a_log_at_once_grow_it_once() {
 }
 
 #[test]
-fn a_topic_of_the_next_name_that_is_not_empty_is_not_taken() {
+fn a_topic_of_the_next_name_that_is_set_otherwise_or_not_empty_is_not_taken() {
     let settings = one_broker();
     let (plan, _) = fresh(&settings);
     let name = format!("{}.g2", plan.topic);
     let wanted = rdkafka::admin::NewTopic::new(&name, 3, rdkafka::admin::TopicReplication::Fixed(1));
     block_on(admin(&settings).create_topics([&wanted], &AdminOptions::new())).unwrap()[0].as_ref().unwrap();
+    let otherwise = grow_to(&settings, &plan, 3, &mut |_| Ok(())).unwrap_err().to_string();
+    assert!(otherwise.contains("set message.timestamp.type=LogAppendTime on it"), "{otherwise}");
+    set(&settings, &name, "message.timestamp.type", "LogAppendTime");
     let other = grow_to(&settings, &plan, MORE, &mut |_| Ok(())).unwrap_err().to_string();
     assert!(other.contains("give --partitions 3"), "{other}");
     super::foreign(&settings, &name, 2, Some(b"of others"));

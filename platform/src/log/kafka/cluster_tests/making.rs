@@ -21,7 +21,7 @@ pub(super) fn admin(settings: &KafkaSettings) -> AdminClient<DefaultClientContex
 }
 
 /// Sets one setting of a topic; all others fall back to the brokers' own.
-fn set(settings: &KafkaSettings, topic: &str, name: &str, value: &str) {
+pub(super) fn set(settings: &KafkaSettings, topic: &str, name: &str, value: &str) {
     let change = AlterConfig::new(ResourceSpecifier::Topic(topic)).set(name, value);
     let done = block_on(admin(settings).alter_configs([&change], &AdminOptions::new())).unwrap();
     done[0].as_ref().unwrap();
