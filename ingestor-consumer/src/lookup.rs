@@ -117,6 +117,12 @@ pub fn load_state(store: &dyn Store, partition: u32) -> Result<Option<FoldState>
     Ok(cell.map(|cell| FoldState::decode(&cell.value)).transpose()?)
 }
 
+/// Whether a partition is known to be folded past its seal: a store that cannot say so does not know it.
+#[must_use]
+pub fn is_folded_past_its_seal(store: &dyn Store, partition: u32) -> bool {
+    load_state(store, partition).is_ok_and(|state| state.is_some_and(|state| state.sealed_at.is_some()))
+}
+
 /// Everything below this rank is folded and durable.
 ///
 /// # Errors

@@ -147,8 +147,7 @@ impl Mending<'_> {
     }
 
     fn is_folded(&self, partition: u32) -> bool {
-        let state = lookup::load_state(&*self.store, partition);
-        state.is_ok_and(|state| state.is_some_and(|state| state.sealed_at.is_some()))
+        lookup::is_folded_past_its_seal(&*self.store, partition)
     }
 
     /// Whether anything of the newest generation is lost, now or as an earlier run saw it.

@@ -9,7 +9,6 @@ use pulso_platform::log::kafka::{
 use pulso_platform::store::{Store, identity};
 use uuid::Uuid;
 
-use super::elsewhere::is_folded;
 use super::settings::ClusterFlags;
 use super::shared::open_store;
 use crate::doctor::Finding;
@@ -68,7 +67,9 @@ fn grown(log: &KafkaGenerations, store: &dyn Store) -> Option<Finding> {
     let check = "generations";
     let newest = log.layout();
     let mend = |partitions: u32| format!("bring it to its end with pulso log grow --partitions {partitions}");
-    match kafka::unfinished(log.settings(), DEFAULT_TOPIC, &|partition| is_folded(store, partition)) {
+    match kafka::unfinished(log.settings(), DEFAULT_TOPIC, &|partition| {
+        lookup::is_folded_past_its_seal(store, partition)
+    }) {
         Err(error) => Some(Finding::fault(check, error.to_string(), "look again when the brokers answer")),
         Ok(Unfinished { begun: Some(next), .. }) => {
             let detail =

@@ -76,7 +76,7 @@ impl Elsewhere {
         let growth = Growth {
             topic: DEFAULT_TOPIC,
             clock: &Clock::System,
-            is_folded: &|partition| is_folded(&*store, partition),
+            is_folded: &|partition| lookup::is_folded_past_its_seal(&*store, partition),
             told: &mut |step: GrowStep| {
                 output::note(step);
                 Ok(())
@@ -113,12 +113,6 @@ impl Elsewhere {
     pub fn findings(&self) -> Option<Vec<Finding>> {
         self.0.as_ref().map(doctor::look)
     }
-}
-
-/// Whether a partition is folded past its seal. A store that cannot say so does not know it.
-pub(super) fn is_folded(store: &dyn Store, partition: u32) -> bool {
-    lookup::load_state(store, partition)
-        .is_ok_and(|state| state.is_some_and(|state| state.sealed_at.is_some()))
 }
 
 impl HandoffFlags {
