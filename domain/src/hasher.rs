@@ -1,7 +1,7 @@
 //! Hashes what pulses name, tenant by tenant: the ids and the series of one tenant in a row, its own part only once.
 
 use crate::fingerprint::{HashKey, IdHash, series_hash_of};
-use crate::sip::{BUFFER_BYTES, State};
+use crate::sip::{BUFFER_BYTES, State, Tail};
 use crate::text::is_same;
 
 /// Tenant and id of a checked pulse are at most so long.
@@ -17,6 +17,8 @@ pub struct TenantHasher {
     buffer: [u8; BUFFER_BYTES],
     /// The id hash's state after the whole words of lengths and tenant.
     begun: State,
+    /// What follows them of the tenant.
+    tail: Tail,
     /// The tenant's part of the hashes of its series.
     tenant: u64,
     /// Whether the tenant is too long for the buffer: no checked pulse has it.
@@ -27,8 +29,14 @@ impl TenantHasher {
     /// A hasher with the store's secret. It begins with the empty tenant.
     #[must_use]
     pub fn new(key: HashKey) -> Self {
-        let mut hasher =
-            Self { key, buffer: [0; BUFFER_BYTES], begun: State::new(key.0), tenant: 0, too_long: true };
+        let mut hasher = Self {
+            key,
+            buffer: [0; BUFFER_BYTES],
+            begun: State::new(key.0),
+            tail: Tail::default(),
+            tenant: 0,
+            too_long: true,
+        };
         hasher.select_other(&[]);
         hasher
     }
@@ -64,8 +72,9 @@ impl TenantHasher {
 
     /// The state depends on the lengths too, which lead.
     fn begin(&mut self) {
-        let words = (2 + usize::from(self.buffer[0])) / 8;
-        self.begun = State::new(self.key.0).after(&self.buffer.as_chunks::<8>().0[..words]);
+        let length = 2 + usize::from(self.buffer[0]);
+        self.begun = State::new(self.key.0).after(&self.buffer.as_chunks::<8>().0[..length / 8]);
+        self.tail = Tail::of(&self.buffer, length);
     }
 
     /// The hash of one of the tenant's ids; `None` when tenant or id are longer than a checked pulse's.
@@ -81,11 +90,11 @@ impl TenantHasher {
         }
         let begin = 2 + usize::from(self.buffer[0]);
         let end = begin + id.len();
-        match (<&[u8; 36]>::try_from(id), self.buffer[begin..].first_chunk_mut()) {
-            // Nearly every id is a UUID; a copy whose length is known is no call.
-            (Ok(uuid), Some(place)) => *place = *uuid,
-            _ => self.buffer[begin..end].copy_from_slice(id),
+        // Nearly every id is a UUID.
+        if let Ok(uuid) = <&[u8; 36]>::try_from(id) {
+            return Some(IdHash(self.begun.finish_uuid(self.tail, uuid, end)));
         }
+        self.buffer[begin..end].copy_from_slice(id);
         self.buffer[end..end + 8].fill(0);
         let words = &self.buffer.as_chunks::<8>().0[begin / 8..end / 8 + 1];
         Some(IdHash(self.begun.finish(words, end)))
@@ -120,6 +129,16 @@ mod tests {
             ("acme", ""),
             ("acme", "017f22e2-79b0-7cc3-98c4-dc0c0c07398f"),
             ("acm", "e1"),
+            ("", "017f22e2-79b0-7cc3-98c4-dc0c0c07398f"),
+            ("a", "017f22e2-79b0-7cc3-98c4-dc0c0c07398f"),
+            ("ac", "017f22e2-79b0-7cc3-98c4-dc0c0c07398f"),
+            ("acm", "017f22e2-79b0-7cc3-98c4-dc0c0c07398f"),
+            ("acme-", "017f22e2-79b0-7cc3-98c4-dc0c0c07398f"),
+            ("acme-b", "3"),
+            ("acme-b", "017f22e2-79b0-7cc3-98c4-dc0c0c07398f"),
+            ("acme-br", "017f22e2-79b0-7cc3-98c4-dc0c0c07398f"),
+            ("acme-bra", "017f22e2-79b0-7cc3-98c4-dc0c0c07398f"),
+            (&longer, "017f22e2-79b0-7cc3-98c4-dc0c0c07398f"),
             (&longer, &long),
             (&longer, "1"),
             ("", &long),

@@ -15,6 +15,23 @@ pub(crate) struct State {
     v3: u64,
 }
 
+/// What of a text stands behind its last whole word.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Tail {
+    word: u64,
+    /// Fewer than eight.
+    bytes: u32,
+}
+
+impl Tail {
+    /// Of a text of this length in a buffer.
+    pub(crate) const fn of(buffer: &[u8; BUFFER_BYTES], length: usize) -> Self {
+        let word = u64::from_le_bytes(buffer.as_chunks::<8>().0[length / 8]);
+        let bytes = (length % 8) as u32;
+        Self { word: word & !(u64::MAX << (bytes * 8)), bytes }
+    }
+}
+
 impl State {
     /// As in the reference implementation, with the mark of the 128-bit form.
     #[inline(always)]
@@ -74,13 +91,41 @@ impl State {
     #[inline(always)]
     pub(crate) fn finish(self, words: &[[u8; 8]], length: usize) -> u128 {
         let Some((last, whole)) = words.split_last() else { return 0 };
-        let mut state = self.after(whole);
-        state.absorb(u64::from_le_bytes(*last) | (length as u64) << 56);
-        state.v2 ^= 0xee;
-        let low = state.squeeze();
-        state.v1 ^= 0xdd;
-        let high = state.squeeze();
-        u128::from(low) | u128::from(high) << 64
+        self.after(whole).end(u64::from_le_bytes(*last), length)
+    }
+
+    /// The hash of a text of this length that ends with a UUID, as text; `tail` has what precedes it behind the last whole
+    /// word. The words are shifted into place in registers: read from where the parts were just written side by side, the
+    /// first and the last would wait for both writes.
+    #[inline(always)]
+    pub(crate) fn finish_uuid(mut self, tail: Tail, uuid: &[u8; 36], length: usize) -> u128 {
+        let (words, [.., a, b, c, d]) = (uuid.as_chunks::<8>().0, *uuid);
+        // The mask says what is known, so that the shifts below need not look at whether they are this long.
+        let shift = (tail.bytes & 7) * 8;
+        let mut before = tail.word;
+        for word in words {
+            let word = u64::from_le_bytes(*word);
+            let wide = u128::from(word) << shift;
+            self.absorb(before | wide as u64);
+            before = (wide >> 64) as u64;
+        }
+        let wide = u128::from(u32::from_le_bytes([a, b, c, d])) << shift;
+        before |= wide as u64;
+        if tail.bytes < 4 {
+            return self.end(before, length);
+        }
+        self.absorb(before);
+        self.end((wide >> 64) as u64, length)
+    }
+
+    #[inline(always)]
+    const fn end(mut self, last: u64, length: usize) -> u128 {
+        self.absorb(last | (length as u64) << 56);
+        self.v2 ^= 0xee;
+        let low = self.squeeze();
+        self.v1 ^= 0xdd;
+        let high = self.squeeze();
+        low as u128 | (high as u128) << 64
     }
 }
 
