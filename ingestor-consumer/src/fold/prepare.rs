@@ -79,6 +79,10 @@ pub(super) struct Item {
     pub(super) time: Option<u64>,
     /// The pulse is a dead letter for this reason, whatever its id.
     pub(super) reason: Option<Reason>,
+    /// Whether a listed run may hold its id.
+    pub(super) is_candidate: bool,
+    /// Whether its id is new, and stands in the open run now.
+    pub(super) is_entered: bool,
 }
 
 /// What the current record is.
@@ -183,7 +187,9 @@ impl PartitionFold {
         }
         let time = self.id_times.time(fields.id);
         let (reason, hour) = self.place(series, fields.occurred_at);
-        self.items.push(Item { id, payload, amount, at: fields.occurred_at, hour, time, reason });
+        let at = fields.occurred_at;
+        let (is_candidate, is_entered) = (false, false);
+        self.items.push(Item { id, payload, amount, at, hour, time, reason, is_candidate, is_entered });
         true
     }
 
@@ -210,6 +216,8 @@ impl PartitionFold {
             hour,
             time: self.id_times.time(pulse.id.as_bytes()),
             reason,
+            is_candidate: false,
+            is_entered: false,
         })
     }
 
@@ -251,10 +259,11 @@ impl PartitionFold {
         self.candidates.extend(wanted);
     }
 
-    /// Asks for the cells of the candidates that are not there.
+    /// Marks the candidates, and asks for their cells that are not there.
     #[inline(never)]
     fn need_cells(&mut self) {
-        for (_, name) in &self.candidates {
+        for (item, name) in &self.candidates {
+            self.items[*item as usize].is_candidate = true;
             if !self.cells.contains_key(name) && !self.needs.cells.contains(name) {
                 self.needs.cells.push(*name);
             }
@@ -326,6 +335,8 @@ impl Item {
             hour: 0,
             time: None,
             reason: Some(reason),
+            is_candidate: false,
+            is_entered: false,
         }
     }
 }
