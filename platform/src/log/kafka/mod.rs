@@ -17,6 +17,7 @@ mod generations;
 mod growth;
 pub mod letters;
 mod membership;
+mod polled;
 mod producer;
 mod reader;
 mod settings;

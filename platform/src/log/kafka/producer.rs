@@ -15,11 +15,12 @@ use metrics::counter;
 use parking_lot::{Mutex, RwLock};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
-use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer};
+use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext};
 use rdkafka::{ClientConfig, ClientContext, Message as _, Timestamp};
 use tokio::sync::oneshot;
 
 use super::client::{self, Complaints};
+use super::polled::PolledProducer;
 use crate::log::metrics::{LOG_RECORDS_TOTAL, LOG_UNKNOWN_APPENDS_TOTAL, LOG_VALUE_BYTES_TOTAL};
 use crate::log::{AppendReply, Appended, LogError, RECORD_BYTES_MAX};
 
@@ -42,7 +43,7 @@ pub(super) struct ProducerSettings {
     pub(super) queue_bytes_max: usize,
 }
 
-pub(super) type Client = ThreadedProducer<Deliveries>;
+pub(super) type Client = PolledProducer<Deliveries>;
 
 /// Appends to the topic of one generation.
 pub(super) struct Producer {
@@ -120,8 +121,7 @@ impl Producer {
 
 /// A client that produces; its own thread takes the reports and the complaints.
 pub(super) fn create(config: &ClientConfig, complaints: &Complaints) -> Result<Client, LogError> {
-    let context = Deliveries { complaints: complaints.clone() };
-    config.create_with_context(context).map_err(|error| LogError::Misconfigured(error.to_string()))
+    PolledProducer::create(config, Deliveries { complaints: complaints.clone() })
 }
 
 fn tune(config: &mut ClientConfig, settings: &ProducerSettings) {
