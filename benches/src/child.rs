@@ -83,6 +83,15 @@ impl Running {
         Self::spawn(command.arg("role").args(role), under)
     }
 
+    /// Starts a role of the binary of this name, which stands beside this one.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_beside(program: &str, role: &[OsString]) -> anyhow::Result<Self> {
+        let own = std::env::current_exe()?;
+        Self::spawn(Command::new(own.with_file_name(program)).arg("role").args(role), &Under::Nothing)
+    }
+
     /// Starts any program that speaks by lines.
     ///
     /// # Errors

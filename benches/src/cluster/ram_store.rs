@@ -1,44 +1,47 @@
 //! A store in RAM that two fold workers can write to at the same time: what it costs is no part of the figures of the fold.
 
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::collections::HashMap;
+use std::hash::BuildHasher as _;
 
-use pulso_platform::store::memory::MemoryStore;
+use foldhash::fast::FixedState;
+use parking_lot::Mutex;
 use pulso_platform::store::{Cell, Flush, Flushed, Key, Range, Store, StoreError, Table};
 
 /// Parts that are locked apart.
 const PARTS: usize = 64;
 
-/// Many stores in memory, each with its share of the partitions of all tables. A flush is done part by part, so it must be
-/// the only one that writes what it compares.
-pub struct RamStore(Vec<MemoryStore>);
+/// The cells of a share of all keys. They are in order only when they are scanned, which is done once a run.
+type Part = HashMap<Key, Cell, FixedState>;
+
+/// Cells by their keys, each in the part that the key's partition names. A flush is done part by part, so it must be the only one
+/// that writes what it compares.
+pub struct RamStore(Vec<Mutex<Part>>);
 
 impl RamStore {
     /// An empty store.
     #[must_use]
     pub fn new() -> Self {
-        Self((0..PARTS).map(|_| MemoryStore::new()).collect())
+        Self((0..PARTS).map(|_| Mutex::default()).collect())
     }
 
-    fn place(table: Table, partition: &[u8]) -> usize {
-        let mut hasher = DefaultHasher::new();
-        (table, partition).hash(&mut hasher);
-        hasher.finish() as usize % PARTS
+    fn part(&self, table: Table, partition: &[u8]) -> &Mutex<Part> {
+        &self.0[FixedState::default().hash_one((table, partition)) as usize % PARTS]
     }
 
-    fn of(key: &Key) -> usize {
-        Self::place(key.table, &key.partition)
+    fn of(&self, key: &Key) -> &Mutex<Part> {
+        self.part(key.table, &key.partition)
     }
 
-    /// Flushes what `share` puts into the parts.
-    fn write(&self, share: impl FnOnce(&mut [Flush])) -> Result<Flushed, StoreError> {
-        let mut parts: Vec<Flush> = (0..PARTS).map(|_| Flush::default()).collect();
-        share(&mut parts);
-        for (store, flush) in self.0.iter().zip(parts) {
-            if let Flushed::Lost(key) = store.flush(flush)? {
-                return Ok(Flushed::Lost(key));
-            }
+    /// A higher version wins, also over one that comes later.
+    fn put(&self, key: Key, cell: Cell) {
+        let mut part = self.of(&key).lock();
+        if part.get(&key).is_none_or(|stored| stored.version <= cell.version) {
+            part.insert(key, cell);
         }
-        Ok(Flushed::Done)
+    }
+
+    fn version(&self, key: &Key) -> u64 {
+        self.of(key).lock().get(key).map_or(0, |cell| cell.version)
     }
 }
 
@@ -50,9 +53,7 @@ impl Default for RamStore {
 
 impl Store for RamStore {
     fn get(&self, keys: &[Key]) -> Result<Vec<Option<Cell>>, StoreError> {
-        keys.iter()
-            .map(|key| Ok(self.0[Self::of(key)].get(std::slice::from_ref(key))?.pop().flatten()))
-            .collect()
+        Ok(keys.iter().map(|key| self.of(key).lock().get(key).cloned()).collect())
     }
 
     fn scan(
@@ -62,21 +63,38 @@ impl Store for RamStore {
         range: &Range,
         limit: usize,
     ) -> Result<Vec<(Vec<u8>, Cell)>, StoreError> {
-        self.0[Self::place(table, partition)].scan(table, partition, range, limit)
+        let part = self.part(table, partition).lock();
+        let is_in = |key: &Key| {
+            (key.table, key.partition.as_slice()) == (table, partition)
+                && key.clustering >= range.from
+                && range.to.as_ref().is_none_or(|to| key.clustering < *to)
+        };
+        let found = part.iter().filter(|(key, _)| is_in(key));
+        let mut found: Vec<_> = found.map(|(key, cell)| (key.clustering.clone(), cell.clone())).collect();
+        found.sort_unstable_by(|(left, _), (right, _)| left.cmp(right));
+        if range.reverse {
+            found.reverse();
+        }
+        found.truncate(limit);
+        Ok(found)
     }
 
     fn flush(&self, flush: Flush) -> Result<Flushed, StoreError> {
         let Flush { cells, sets, checkpoint, removals } = flush;
-        self.write(|parts| cells.into_iter().for_each(|cell| parts[Self::of(&cell.0)].cells.push(cell)))?;
-        let compared =
-            self.write(|parts| sets.into_iter().for_each(|set| parts[Self::of(&set.key)].sets.push(set)))?;
-        if let Flushed::Lost(key) = compared {
-            return Ok(Flushed::Lost(key));
+        cells.into_iter().for_each(|(key, cell)| self.put(key, cell));
+        for set in sets {
+            if self.version(&set.key) != set.expected {
+                return Ok(Flushed::Lost(set.key));
+            }
+            self.put(set.key, Cell { version: set.expected + 1, value: set.value });
         }
-        self.write(|parts| {
-            checkpoint.into_iter().for_each(|cell| parts[Self::of(&cell.0)].checkpoint.push(cell));
-            removals.into_iter().for_each(|removal| parts[Self::of(&removal.0)].removals.push(removal));
-        })
+        checkpoint.into_iter().for_each(|(key, cell)| self.put(key, cell));
+        for (key, version) in removals {
+            if self.version(&key) <= version {
+                self.of(&key).lock().remove(&key);
+            }
+        }
+        Ok(Flushed::Done)
     }
 }
 

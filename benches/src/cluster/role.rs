@@ -21,18 +21,26 @@ pub use self::produce::{ProduceArgs, produce};
 pub enum Role {
     /// Serves ingest on Kafka, and nothing else.
     Ingest(TopicArgs),
-    /// Produces one record per pulse with librdkafka alone.
-    Produce(ProduceArgs),
     /// Folds a topic to totals.
     Consume(ConsumeArgs),
-    /// Polls all records of a topic with librdkafka alone.
-    Poll(TopicArgs),
     /// Flushes usage rows through the store.
     Flush(FlushArgs),
     /// Writes the same rows with the driver alone.
     Write(FlushArgs),
     /// Folds records that it holds in RAM with some workers.
     Workers(WorkersArgs),
+    /// What librdkafka does alone, here with the allocator of this binary.
+    #[command(flatten)]
+    Librdkafka(Librdkafka),
+}
+
+/// What librdkafka does alone. A binary of its own has it too, with the allocator of the C library.
+#[derive(clap::Subcommand, Debug)]
+pub enum Librdkafka {
+    /// Produces one record per pulse.
+    Produce(ProduceArgs),
+    /// Polls all records of a topic.
+    Poll(TopicArgs),
 }
 
 /// Which topic.
@@ -63,12 +71,24 @@ impl Role {
     pub fn play(self) -> anyhow::Result<()> {
         match self {
             Self::Ingest(args) => serve::ingest_on(args.place.log(&args.topic)? as Arc<dyn Log>),
-            Self::Produce(args) => produce::serve(&args),
             Self::Consume(args) => consume::consume(&args),
-            Self::Poll(args) => poll::poll(&args.place, &args.topic),
             Self::Flush(args) => flush::through_the_store(&args.place, args.tenants),
             Self::Write(args) => flush::with_the_driver(&args.place, args.tenants),
             Self::Workers(args) => consume::workers(&args),
+            Self::Librdkafka(role) => role.play(),
+        }
+    }
+}
+
+impl Librdkafka {
+    /// Plays it.
+    ///
+    /// # Errors
+    /// When something it works on fails.
+    pub fn play(self) -> anyhow::Result<()> {
+        match self {
+            Self::Produce(args) => produce::serve(&args),
+            Self::Poll(args) => poll::poll(&args.place, &args.topic),
         }
     }
 }

@@ -9,10 +9,32 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use super::place::Place;
+use crate::child::{Running, Under};
 use crate::table::print_rows;
 
 /// The core of what is measured where one thread does nearly all; the servers and the load maker take what they get.
 const CORE: u32 = 0;
+
+/// librdkafka alone, with the allocator of the C library.
+const LIBRDKAFKA: &str = "pulso-benches-librdkafka";
+
+/// What librdkafka alone allocates with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Allocator {
+    /// The C library's, which it has when nobody gives it another.
+    OfLibc,
+    /// Ours.
+    Ours,
+}
+
+impl Allocator {
+    const fn said(self) -> &'static str {
+        match self {
+            Self::OfLibc => "",
+            Self::Ours => " on our allocator",
+        }
+    }
+}
 
 /// Arguments of `table`.
 #[derive(clap::Args, Debug)]
@@ -60,6 +82,14 @@ impl Session {
 
     fn rounds(&self) -> usize {
         self.pick(5, 1)
+    }
+
+    /// Starts a role of librdkafka alone.
+    fn start_librdkafka(&self, allocator: Allocator, role: &[OsString]) -> anyhow::Result<Running> {
+        match allocator {
+            Allocator::OfLibc => Running::start_beside(LIBRDKAFKA, role),
+            Allocator::Ours => Running::start(role, &Under::Nothing),
+        }
     }
 
     /// The arguments of a role.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use prost::Message as _;
@@ -10,7 +10,7 @@ use pulso_domain::partitioner::partition_of;
 use rdkafka::ClientContext;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext};
+use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, ProducerContext};
 
 use super::{MIX, Place};
 use crate::child::{Used, answer_each};
@@ -21,7 +21,7 @@ use crate::records::{PARTITIONS, base_seconds};
 /// How often reports are taken, in records.
 const POLL_EVERY: usize = 1000;
 /// How long the last reports may take.
-const FLUSH_MAX: Duration = Duration::from_secs(120);
+const DELIVERED_MAX: Duration = Duration::from_secs(120);
 
 /// What to produce.
 #[derive(clap::Args, Clone, Debug)]
@@ -107,10 +107,16 @@ fn send_all(
             producer.poll(Duration::ZERO);
         }
     }
-    producer.flush(FLUSH_MAX)?;
-    let reports = delivered.load(Ordering::Relaxed) - before;
-    ensure!(reports == records.len() as u64, "{reports} of {} records were delivered", records.len());
-    Ok(())
+    // Not `flush`, which has the client linger no more: a program that runs on does not end its batches early.
+    let (begun, wanted) = (Instant::now(), records.len() as u64);
+    loop {
+        let reports = delivered.load(Ordering::Relaxed) - before;
+        if reports == wanted {
+            return Ok(());
+        }
+        ensure!(begun.elapsed() < DELIVERED_MAX, "{reports} of {wanted} records were delivered");
+        producer.poll(Duration::from_millis(100));
+    }
 }
 
 /// Counts what is delivered.

@@ -1,11 +1,9 @@
 //! From a topic of packed records to totals, against librdkafka's polls of one record a pulse; and two workers against one.
 
-use std::ffi::OsString;
-
 use anyhow::ensure;
 
 use super::super::role::{Consumed, MIX, Workers, produce};
-use super::Session;
+use super::{Allocator, Session};
 use crate::child::{Running, Under};
 use crate::mix::{Mix, Totals};
 use crate::records::fill;
@@ -20,15 +18,16 @@ pub(super) fn measure(session: &Session, show: &mut dyn FnMut(Figure)) -> anyhow
     let totals = fill(&*session.place.log(&packed)?, MIX, pulses, 1)?;
     produce(&session.place, &single, singles)?;
     let poll = session.role("poll", &["--topic", &single]);
-    for (to, more, bounds) in [
-        ("totals in RAM", None, Bounds::AtLeast { floor: 3.0, goal: 5.0 }),
-        ("totals in Cassandra, with ids and archive", Some("--to-nodes"), Bounds::Beside),
+    for (to, more, allocator, bounds) in [
+        ("totals in RAM", None, Allocator::OfLibc, Bounds::AtLeast { floor: 3.0, goal: 5.0 }),
+        ("totals in RAM", None, Allocator::Ours, Bounds::Beside),
+        ("totals in Cassandra, with ids and archive", Some("--to-nodes"), Allocator::OfLibc, Bounds::Beside),
     ] {
         let flags: Vec<&str> = ["--topic", packed.as_str()].into_iter().chain(more).collect();
         let consume = session.role("consume", &flags);
         // Not bound to a core: the client of both sides reads ahead on threads of its own.
-        let start = |role: &[OsString]| Running::start(role, &Under::Nothing);
-        let (mut folds, mut polls) = (start(&consume)?, start(&poll)?);
+        let mut folds = Running::start(&consume, &Under::Nothing)?;
+        let mut polls = session.start_librdkafka(allocator, &poll)?;
         let turns = Turns::take(
             session.rounds(),
             || cost(&mut folds, (pulses, Some(totals))),
@@ -38,7 +37,10 @@ pub(super) fn measure(session: &Session, show: &mut dyn FnMut(Figure)) -> anyhow
         polls.end()?;
         let ((ours, other), (value, worst)) = (turns.costs(), turns.times_cheaper());
         show(Figure {
-            what: format!("from Kafka to {to}, against librdkafka polling one record a pulse"),
+            what: format!(
+                "from Kafka to {to}, against librdkafka{} polling one record a pulse",
+                allocator.said()
+            ),
             value,
             unit: "x",
             detail: format!("{ours:.0} ns CPU a pulse against {other:.0}; worst round {worst:.2} x"),

@@ -8,7 +8,7 @@ use pulso_platform::log::kafka::KafkaCompression;
 
 use super::super::place::{Place, packed_totals, single_totals};
 use super::super::role::MIX;
-use super::Session;
+use super::{Allocator, Session};
 use crate::child::{Ready, Running, Under, Used};
 use crate::load::{self, Shape};
 use crate::mix::{Pulses, Totals};
@@ -16,20 +16,25 @@ use crate::records::{self, BATCH};
 use crate::table::figure::{Bounds, Figure};
 use crate::table::turns::Turns;
 
-/// As in the table of one process.
-const SHAPE: Shape = Shape { connections: 4, in_flight: 2 };
+/// 64,000 pulses on their way: a loaded server is what librdkafka alone is compared with, which is handed all million at once.
+const SHAPE: Shape = Shape { connections: 4, in_flight: 16 };
 
 pub(super) fn measure(session: &Session, show: &mut dyn FnMut(Figure)) -> anyhow::Result<()> {
+    use KafkaCompression::{Lz4, None};
     let floor = Bounds::AtLeast { floor: 2.5, goal: 4.0 };
-    for (compression, bounds) in [(KafkaCompression::None, floor), (KafkaCompression::Lz4, Bounds::Beside)] {
+    for (compression, allocator, bounds) in [
+        (None, Allocator::OfLibc, floor),
+        (None, Allocator::Ours, Bounds::Beside),
+        (Lz4, Allocator::OfLibc, Bounds::Beside),
+    ] {
         let place = Place { compression, ..session.place.clone() };
-        show(compare(&Session { place, ..*session }, bounds)?);
+        show(compare(&Session { place, ..*session }, allocator, bounds)?);
     }
     Ok(())
 }
 
 /// Both sides, with the compression of the place. Neither is bound to a core: the client of both has threads of its own.
-fn compare(session: &Session, bounds: Bounds) -> anyhow::Result<Figure> {
+fn compare(session: &Session, allocator: Allocator, bounds: Bounds) -> anyhow::Result<Figure> {
     let pulses = session.pick(1_000_000, 20_000);
     let (packed, single) = (session.place.make_topic("packed")?, session.place.make_topic("single")?);
     let mut made = Pulses::new(MIX, pulses, records::base_seconds(), 1);
@@ -38,7 +43,7 @@ fn compare(session: &Session, bounds: Bounds) -> anyhow::Result<Figure> {
     let address = ours.hear::<Ready>()?.address;
     let count = pulses.to_string();
     let raw = session.role("produce", &["--topic", &single, "--pulses", &count]);
-    let mut raw = Running::start(&raw, &Under::Nothing)?;
+    let mut raw = session.start_librdkafka(allocator, &raw)?;
     let (mut sent, mut produced) = (0, 0);
     let ingest = || {
         sent += 1;
@@ -66,7 +71,8 @@ fn compare(session: &Session, bounds: Bounds) -> anyhow::Result<Figure> {
     let compression = session.place.compression.name();
     Ok(Figure {
         what: format!(
-            "ingest, batches of 1,000, to Kafka, against librdkafka with one record a pulse, compression {compression}"
+            "ingest, batches of 1,000, to Kafka, against librdkafka{} with one record a pulse, compression {compression}",
+            allocator.said()
         ),
         value,
         unit: "x",
