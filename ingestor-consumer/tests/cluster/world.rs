@@ -290,14 +290,18 @@ impl World {
         sum
     }
 
-    /// Lost 0, doubled 0: each tenant's month is the sum of the first copies.
+    /// Lost 0, doubled 0: each tenant's month is the sum of the first copies. Prints what else came of what stood in the log.
+    #[expect(clippy::print_stdout, reason = "docs/faults.md has the counts")]
     pub(crate) fn assert_totals(&self, sent: &Sent) {
-        assert_eq!(self.counts().counted, sent.len() as u64);
+        let counts = self.counts();
+        assert_eq!(counts.counted, sent.len() as u64);
         for tenant in TENANTS {
             let its = sent.iter().filter(|((whose, _), _)| *whose == tenant).map(|(_, amount)| amount);
             let expected: (u64, u64) = its.fold((0, 0), |(sum, count), amount| (sum + amount, count + 1));
             assert_eq!(self.month(tenant), expected, "{tenant}");
         }
+        let test = thread::current().name().unwrap_or_default().to_owned();
+        println!("{test}: {} pulses, lost 0, doubled 0; {counts:?}", sent.len());
     }
 
     /// Sum and count of a tenant.

@@ -76,6 +76,7 @@ impl Record {
     }
 
     /// Compares everything: lost 0, doubled 0, each poison a dead letter; the audit agrees. Stops the server.
+    #[expect(clippy::print_stdout, reason = "docs/faults.md has the counts")]
     pub(crate) fn settle(&self, server: Server, data: &Path) {
         self.wait_until_folded(&server);
         let mut sum = 0;
@@ -86,11 +87,14 @@ impl Record {
             sum += rows.iter().filter_map(|row| row["quantity"].as_str()?.parse::<u64>().ok()).sum::<u64>();
         }
         assert_eq!(sum, self.pulses, "lost or doubled");
-        assert_eq!(total(&server)["conflict"], 0);
+        let ledger = total(&server);
+        assert_eq!(ledger["conflict"], 0);
         let found = self.dead_letters(&server);
         assert_eq!(found, self.poison);
         assert_eq!(server.stop(), 0);
         pulso(&["audit", "--data-dir", data.to_str().expect("UTF-8")]).expect_code(0);
+        let (test, poison) = (std::thread::current().name().unwrap_or_default().to_owned(), found.len());
+        println!("{test}: {} pulses, {} poison, lost 0, doubled 0; {ledger}", self.pulses, poison);
     }
 
     /// The poison that stands among the dead letters.
