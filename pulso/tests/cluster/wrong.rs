@@ -34,10 +34,17 @@ impl Place<'_> {
         self.run(&["init", "--partitions", partitions, "--replication-factor", "1"])
     }
 
-    /// The role does not start, and says why; doctor finds a fault of this kind for the same reason.
+    /// The role does not start, and says why; doctor finds a fault of this kind for the same reason. Its ports are free ones,
+    /// so that no other cluster of this machine is in the way.
     #[track_caller]
     fn is_wrong(&self, role: &str, check: &str, words: &str) {
-        is_refused(&self.run(&[role, "--admin-addr", "127.0.0.1:0"]), words);
+        let any = "127.0.0.1:0";
+        let listener = match role {
+            "query" => &["--api-addr", any][..],
+            "pricing" => &["--pricing-addr", any],
+            _ => &[],
+        };
+        is_refused(&self.run(&[&[role, "--admin-addr", any], listener].concat()), words);
         self.is_found(check, words);
     }
 
