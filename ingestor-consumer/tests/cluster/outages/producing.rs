@@ -18,8 +18,6 @@ use crate::world::until;
 const PARTITIONS: u32 = 3;
 /// Longer than any trouble of these tests, on a machine that does much else.
 const PATIENCE: Duration = Duration::from_secs(180);
-/// Fewer records stored before and behind a trouble mean that there was no load.
-const STORED_MIN: usize = 500;
 
 /// A log with three copies of everything, through these brokers.
 fn replicated(brokers: &str, delivery_timeout: Duration) -> KafkaGenerations {
@@ -169,9 +167,9 @@ fn g01_killing_the_leader_under_load_loses_and_doubles_nothing() {
         }
         Answers::new()
     });
-    // How many are refused meanwhile is the speed of refusing, so only what was stored is a count of its own.
+    let sent = answers.len();
     let counts = assert_every_answer_was_true(&log, answers);
-    assert!(counts.stored > STORED_MIN, "{counts:?}");
+    assert!(counts.stored > sent / 2, "{counts:?} of {sent}");
 }
 
 /// With two of three gone nobody can confirm: acks stop, whoever asks is soon refused instead of kept waiting, and as soon as
@@ -263,7 +261,7 @@ fn g01_a_leader_that_sleeps_past_its_session_and_wakes_loses_and_doubles_nothing
         until("nothing is held up any more", || log.is_appendable());
         answers
     });
-    // How many are refused meanwhile is the speed of refusing, so only what was stored is a count of its own.
+    let sent = answers.len();
     let counts = assert_every_answer_was_true(&log, answers);
-    assert!(counts.stored > STORED_MIN, "{counts:?}");
+    assert!(counts.stored > sent / 2, "{counts:?} of {sent}");
 }
