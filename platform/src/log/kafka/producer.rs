@@ -1,10 +1,14 @@
 //! Appending: an idempotent producer whose every delivery report is awaited.
 //!
 //! A record is answered by its report alone: stored, or unknown, since a produce that timed out may have been stored all the
-//! same (G5). Only what was never handed to the client is surely not stored. Idempotence keeps the order and stores each
-//! record once, until one times out under way: then the client begins a new sequence and tries anew what was sent with it, and
-//! the brokers no longer know a copy from the first. Pulses have ids, and are counted once whatever stands there twice.
-//! Without transactions no offset is taken by a marker, so offsets have no holes.
+//! same (G5). Only what was never handed to the client is surely not stored. A success that names no place is unknown too:
+//! after a failover the client infers some from the answer to a later batch or from a copy's refusal, and has no offset for
+//! the receipt then; nor does the refusal of a copy say that the first is on every replica by now.
+//!
+//! Idempotence keeps the order and stores each record once, until one times out under way: then the client begins a new
+//! sequence and tries anew what was sent with it, and the brokers no longer know a copy from the first. Pulses have ids, and
+//! are counted once whatever stands there twice. Without transactions no offset is taken by a marker, so offsets have no
+//! holes.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -205,27 +209,60 @@ impl ProducerContext for Deliveries {
     fn delivery(&self, result: &DeliveryResult<'_>, pending: Self::DeliveryOpaque) {
         pending.lane.leave();
         let answer = match result {
-            Ok(message) => {
+            Ok(message) => place(message.offset(), message.timestamp())
+                .map(|(offset, appended_at_nanos)| {
+                    let partition = message.partition().cast_unsigned();
+                    Appended { generation: pending.generation, partition, offset, appended_at_nanos }
+                })
+                .ok_or_else(|| "the brokers changed, and none said where it stands".to_owned()),
+            // Timed out, purged, refused after an earlier try: it may stand in the log all the same.
+            Err((error, _)) => Err(error.to_string()),
+        };
+        match answer {
+            Ok(_) => {
                 counter!(LOG_RECORDS_TOTAL).increment(1);
                 counter!(LOG_VALUE_BYTES_TOTAL).increment(pending.bytes as u64);
-                Ok(Appended {
-                    generation: pending.generation,
-                    partition: message.partition().cast_unsigned(),
-                    offset: message.offset().cast_unsigned(),
-                    appended_at_nanos: nanos(message.timestamp()),
-                })
             }
-            // Timed out, purged, refused after an earlier try: it may stand in the log all the same.
-            Err((error, _)) => {
-                counter!(LOG_UNKNOWN_APPENDS_TOTAL).increment(1);
-                Err(LogError::Unknown(error.to_string()))
-            }
-        };
-        let _gone = pending.reply.send(answer);
+            Err(_) => counter!(LOG_UNKNOWN_APPENDS_TOTAL).increment(1),
+        }
+        let _gone = pending.reply.send(answer.map_err(LogError::Unknown));
+    }
+}
+
+/// Where and when a leader says that it stored a record; `None` when none said it.
+///
+/// Then the client counts its offsets through the batch from -1001 or -1, so that a later record has one like any other's.
+/// But only a leader's answer carries the time of the log, which every topic stamps.
+fn place(offset: i64, timestamp: Timestamp) -> Option<(u64, i64)> {
+    match timestamp {
+        Timestamp::LogAppendTime(_) => Some((u64::try_from(offset).ok()?, nanos(timestamp))),
+        Timestamp::CreateTime(_) | Timestamp::NotAvailable => None,
     }
 }
 
 /// A record's time in nanoseconds; the topic stamps it (LogAppendTime), which is checked when the log is opened.
 pub(super) fn nanos(timestamp: Timestamp) -> i64 {
     timestamp.to_millis().unwrap_or(0).saturating_mul(1_000_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What librdkafka reports as success for a batch of three that a leader answered, that it took for stored since a later
+    /// one was (`rd_kafka_dr_implicit_ack`), and whose copy was refused as one (`DUPLICATE_SEQUENCE_NUMBER`).
+    #[test]
+    fn g05_a_success_without_a_place_is_no_receipt() {
+        let created = Timestamp::CreateTime(1_795_692_560_200);
+        let batch = |first: i64, timestamp| [0, 1, 2].map(|nth| place(first + nth, timestamp));
+        let at = 1_795_692_560_200_000_000;
+        assert_eq!(
+            batch(40, Timestamp::LogAppendTime(1_795_692_560_200)),
+            [40, 41, 42].map(|o| Some((o, at)))
+        );
+        assert_eq!(batch(-1001, created), [None; 3]);
+        assert_eq!(batch(-1, created), [None; 3]);
+        assert_eq!(batch(-1, Timestamp::NotAvailable), [None; 3]);
+        assert_eq!(place(-1, Timestamp::LogAppendTime(1)), None);
+    }
 }
