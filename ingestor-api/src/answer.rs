@@ -144,7 +144,10 @@ impl Receipt {
             let number = index as u16;
             self.result[place + 1] = if needed == 3 { number as u8 | 0x80 } else { number as u8 };
             self.result[place + 2] = (number >> 7) as u8;
-            out.extend_from_slice(&self.result[..place + needed]);
+            // A fixed number of bytes is copied in two moves; what is too many goes again.
+            let end = out.len() + place + needed;
+            out.extend_from_slice(&self.result);
+            out.truncate(end);
         }
     }
 }

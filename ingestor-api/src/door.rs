@@ -144,6 +144,7 @@ pub(crate) struct Door {
     newest: Instant,
     caller: Caller,
     units: Arc<dyn Units>,
+    knows_units: bool,
 }
 
 impl Door {
@@ -153,13 +154,15 @@ impl Door {
         let (past, future) = (seconds(accept.0), seconds(accept.1));
         let at = |second: i64| Instant::new(second, now.nanos().cast_signed()).unwrap_or(now);
         let oldest = at(now.seconds().saturating_sub(past).max(SECONDS_MIN));
+        let units = known.units.now();
         let floor = Instant::new(known.floor.seconds().clamp(SECONDS_MIN, SECONDS_MAX), 0).unwrap_or(oldest);
         Self {
             received_at: now,
             oldest: oldest.max(floor),
             newest: at(now.seconds().saturating_add(future).min(SECONDS_MAX)),
             caller,
-            units: known.units.now(),
+            knows_units: !units.is_empty(),
+            units,
         }
     }
 
@@ -180,8 +183,8 @@ impl Door {
 
     /// Whether the catalog has any units to check.
     #[inline]
-    pub(crate) fn knows_units(&self) -> bool {
-        !self.units.is_empty()
+    pub(crate) const fn knows_units(&self) -> bool {
+        self.knows_units
     }
 
     /// Checks the unit against the catalog; a SKU that it does not know takes any.

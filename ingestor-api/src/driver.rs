@@ -17,11 +17,12 @@ use futures::stream::FuturesUnordered;
 use hyper::rt::Executor;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioTimer;
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
+use crate::outbox::Socket;
 use crate::routes::Routes;
 use crate::settings::IngestSettings;
 
@@ -43,6 +44,8 @@ const LOCAL_RESETS_MAX: usize = 1024;
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 /// and closed when it does not answer.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+
+type Fault = Box<dyn std::error::Error + Send + Sync>;
 
 /// What the settings say about every connection.
 #[derive(Clone, Copy, Debug)]
@@ -88,7 +91,8 @@ pub(crate) async fn drive(
         let routes = Arc::clone(&routes);
         async move { Ok::<_, Infallible>(routes.answer(request).await) }
     });
-    let connection = transport.builder(calls.clone()).serve_connection(TokioIo::new(stream), service);
+    let (socket, outbox) = Socket::new(stream);
+    let connection = transport.builder(calls.clone()).serve_connection(socket, service);
     let mut connection = std::pin::pin!(connection);
     let is_to_end = Arc::new(AtomicBool::new(false));
     let mut running = Running::new(until_the_end(transport.age_max, draining, Arc::clone(&is_to_end)));
@@ -98,7 +102,12 @@ pub(crate) async fn drive(
             connection.as_mut().graceful_shutdown();
         }
         if let Poll::Ready(ended) = connection.as_mut().poll(context) {
-            return Poll::Ready(ended);
+            // Whoever broke the protocol may still hear why.
+            let _late = outbox.send(context);
+            return Poll::Ready(ended.map_err(Fault::from));
+        }
+        if let Poll::Ready(Err(broken)) = outbox.send(context) {
+            return Poll::Ready(Err(broken.into()));
         }
         if running.take(&calls) {
             running.go_on(context);
@@ -106,7 +115,7 @@ pub(crate) async fn drive(
         Poll::Pending
     });
     if let Err(error) = ended.await {
-        tracing::debug!(%error, "a connection ended with a fault");
+        tracing::debug!(error, "a connection ended with a fault");
     }
 }
 

@@ -40,6 +40,7 @@ pub mod door;
 
 mod lanes;
 
+mod outbox;
 mod packer;
 
 mod board;

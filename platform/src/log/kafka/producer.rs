@@ -10,15 +10,17 @@
 //! are counted once whatever stands there twice. Without transactions no offset is taken by a marker, so offsets have no
 //! holes.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use metrics::counter;
 use parking_lot::{Mutex, RwLock};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
+use rdkafka::message::ToBytes;
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext};
 use rdkafka::{ClientConfig, ClientContext, Message as _, Timestamp};
 use tokio::sync::oneshot;
@@ -79,18 +81,25 @@ impl Producer {
             refuse(reply, "the brokers do not confirm what was sent before");
             return answer;
         }
-        // The client copies the value once more; both copies together cost less than a tenth of the compression.
-        let value = joined(value);
         lane.enter();
         let generation = self.settings.generation;
-        let pending = Box::new(Pending { reply, lane: Arc::clone(lane), generation, bytes: value.len() });
+        let bytes = value.iter().map(Bytes::len).sum();
+        let pending = Box::new(Pending { reply, lane: Arc::clone(lane), generation, bytes });
         let record = BaseRecord::<'_, (), [u8], Box<Pending>>::with_opaque_to(&self.settings.topic, pending)
-            .partition(partition.cast_signed())
-            .payload(&value);
+            .partition(partition.cast_signed());
         let client = Arc::clone(&self.client.read());
-        if let Err((error, record)) = client.send(record) {
+        // The client copies the value, so that joining it needs no memory of its own.
+        let sent = match &value[..] {
+            [whole] => client.send(record.payload(whole)).map_err(refused),
+            parts => JOINED.with_borrow_mut(|joined| {
+                joined.clear();
+                parts.iter().for_each(|part| joined.extend_from_slice(part));
+                client.send(record.payload(&joined[..])).map_err(refused)
+            }),
+        };
+        if let Err((error, pending)) = sent {
             lane.leave_last();
-            refuse(record.delivery_opaque.reply, &error.to_string());
+            refuse(pending.reply, &error.to_string());
         }
         answer
     }
@@ -137,6 +146,8 @@ fn tune(config: &mut ClientConfig, settings: &ProducerSettings) {
         .set("message.timeout.ms", settings.delivery_timeout.as_millis().to_string())
         .set("message.max.bytes", BATCH_BYTES_MAX.to_string())
         .set("batch.size", BATCH_BYTES_MAX.to_string())
+        // Larger records are sent from where they lie. The client makes room for as much of each record that waits.
+        .set("message.copy.max.bytes", "4096")
         .set("queue.buffering.max.kbytes", (settings.queue_bytes_max / 1024).max(1).to_string());
 }
 
@@ -144,13 +155,16 @@ fn tune(config: &mut ClientConfig, settings: &ProducerSettings) {
 /// what Kafka puts around it.
 pub(super) const BATCH_BYTES_MAX: usize = RECORD_BYTES_MAX + 16 * 1024;
 
-fn joined(mut value: Vec<Bytes>) -> Bytes {
-    if value.len() == 1 {
-        return value.swap_remove(0);
-    }
-    let mut whole = BytesMut::with_capacity(value.iter().map(Bytes::len).sum());
-    value.iter().for_each(|part| whole.extend_from_slice(part));
-    whole.freeze()
+thread_local! {
+    /// The record that a thread puts together now, of several parts.
+    static JOINED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// What remains of a record that the client did not take.
+fn refused<P: ToBytes + ?Sized>(
+    (error, record): (KafkaError, BaseRecord<'_, (), P, Box<Pending>>),
+) -> (KafkaError, Box<Pending>) {
+    (error, record.delivery_opaque)
 }
 
 fn refuse(reply: oneshot::Sender<Result<Appended, LogError>>, reason: &str) {
