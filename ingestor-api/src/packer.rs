@@ -4,8 +4,9 @@
 //! together when it is confirmed, or as soon as they fill a record. So a lone pulse never waits, and the busier the log,
 //! the larger the records. When many small calls keep a lane busy, the record after a confirmed one waits a moment more:
 //! their senders have just been answered and most of them come again, and one fsync for all of them costs the machine a
-//! fraction of many for a few each. A record never exceeds the log's bounds. What gathers is bounded by the admission
-//! budget.
+//! fraction of many for a few each. Behind a record that the log does not confirm nothing gathers: who would wait there is
+//! refused at once, which says that nothing was stored. A record never exceeds the log's bounds. What gathers is bounded
+//! by the admission budget.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -103,6 +104,10 @@ struct InFlight {
 impl Lane {
     fn offer(&self, (mut chunk, ticket): (Chunk, Ticket)) {
         let mut gather = self.gather.lock();
+        if gather.in_flight > 0 && !self.log.takes(self.partition) {
+            drop(gather);
+            return ticket.settle(Outcome::NotStored);
+        }
         let pulses = gather.pulses + chunk.pulses as usize;
         let bytes = gather.bytes + chunk.bytes.len();
         if gather.pulses > 0 && (pulses > RECORD_PULSES_MAX || bytes > RECORD_BYTES_MAX) {

@@ -47,6 +47,28 @@ async fn g12_a_log_that_takes_nothing_fails_the_call_and_service_resumes_by_itse
     assert!(server.send(pulses(100)).await.unwrap().iter().all(is_accepted));
 }
 
+/// Behind a record that is not confirmed nobody waits for his turn once the log refuses.
+#[tokio::test]
+async fn g12_behind_a_record_that_is_not_confirmed_a_call_is_refused_at_once() {
+    let server = Server::start().await;
+    server.log.do_from_now(Does::Hold);
+    let mut client = server.client().await;
+    let first = client.send_pulses(crate::fixture::request(vec![pulse("first")]));
+    tokio::pin!(first);
+    tokio::select! {
+        _ = &mut first => panic!("answered before it was durable"),
+        () = server.log.holds(1) => {}
+    }
+    server.log.do_from_now(Does::Refuse);
+    let refused = server.send(vec![pulse("second")]).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unavailable);
+    server.log.do_from_now(Does::Store);
+    server.log.release();
+    assert!(is_accepted(&first.await.unwrap().into_inner().results[0]));
+    assert!(server.send(vec![pulse("second")]).await.unwrap().iter().all(is_accepted));
+    assert_eq!(server.log.stored(), 2);
+}
+
 #[tokio::test]
 async fn g05_a_partition_that_cannot_take_its_share_leaves_that_share_unknown() {
     for does in [Does::Refuse, Does::Doubt, Does::Vanish] {

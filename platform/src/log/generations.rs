@@ -98,6 +98,10 @@ impl<L: Log> Log for Generations<L> {
         }
     }
 
+    fn takes(&self, partition: u32) -> bool {
+        self.of(partition).is_ok_and(|(log, index)| log.takes(index))
+    }
+
     fn watermarks(&self, partition: u32) -> Result<Watermarks, LogError> {
         let (log, index) = self.of(partition)?;
         log.watermarks(index).map_err(|error| numbered(log.layout().generation, error))

@@ -187,6 +187,12 @@ pub trait Log: Send + Sync + 'static {
     /// `value` comes in parts so that nobody needs to copy them together first.
     fn append(&self, partition: u32, value: Vec<Bytes>) -> AppendReply;
 
+    /// Whether this partition takes appends now: false while it confirms nothing of what it was sent before. Then an append
+    /// is refused at once, and nothing should wait for its turn.
+    fn takes(&self, _partition: u32) -> bool {
+        true
+    }
+
     /// Where the partition begins and ends; only durable records count.
     ///
     /// # Errors

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use pulso_platform::log::kafka::{self, KafkaSettings, TopicPlan};
+use pulso_platform::service::clock::Clock;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -17,8 +19,8 @@ pub(crate) const SOON: Duration = Duration::from_secs(120);
 pub(crate) struct Servers {
     /// The flags of every role.
     pub(crate) flags: Vec<String>,
-    /// A broker that only this test has; stopped before the next one's turn.
-    _own: Option<OwnServer>,
+    /// Brokers that only this test has; stopped before the next one's turn.
+    own: Option<OwnServer>,
     _turn: MutexGuard<'static, ()>,
 }
 
@@ -31,25 +33,59 @@ impl Servers {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let flags =
             ["--kafka-brokers", &named("PULSO_TEST_KAFKA"), "--cql-nodes", &named("PULSO_TEST_CQL_NODES")];
-        let servers = Self { flags: flags.map(str::to_owned).to_vec(), _own: None, _turn: turn };
+        let servers = Self { flags: flags.map(str::to_owned).to_vec(), own: None, _turn: turn };
         MADE.get_or_init(|| {
-            let init = servers.init();
-            init.expect_code(0);
+            servers.init().expect_code(0);
         });
         servers
     }
 
     /// A broker of a test's own, and a keyspace of its own on the shared nodes: for what would spoil the shared log.
     pub(crate) fn take_own(keyspace: &str) -> Self {
+        Self::take_own_brokers(keyspace, 1)
+    }
+
+    /// The same with three brokers, and three copies of what they hold.
+    pub(crate) fn take_own_three(keyspace: &str) -> Self {
+        Self::take_own_brokers(keyspace, 3)
+    }
+
+    fn take_own_brokers(keyspace: &str, brokers: u16) -> Self {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        let (own, nodes) = (OwnServer::kafka(), named("PULSO_TEST_CQL_NODES"));
-        let brokers = own.address();
+        let (own, nodes) = (OwnServer::kafka(brokers), named("PULSO_TEST_CQL_NODES"));
+        let addresses = own.address();
         // The nodes may outlive the broker, and with them what was folded from its log.
         let keyspace = format!("{keyspace}_{}", std::process::id());
-        let flags = ["--kafka-brokers", &brokers, "--cql-nodes", &nodes, "--cql-keyspace", &keyspace];
-        let servers = Self { flags: flags.map(str::to_owned).to_vec(), _own: Some(own), _turn: turn };
+        let flags = ["--kafka-brokers", &addresses, "--cql-nodes", &nodes, "--cql-keyspace", &keyspace];
+        let servers = Self { flags: flags.map(str::to_owned).to_vec(), own: Some(own), _turn: turn };
+        if brokers > 1 {
+            servers.make_topics(brokers);
+        }
         servers.init().expect_code(0);
         servers
+    }
+
+    /// Makes topics with so many copies: `pulso init` would want as many of the store, whose node is alone here.
+    fn make_topics(&self, copies: u16) {
+        let own = self.own.as_ref().expect("it has its own");
+        let plan = TopicPlan {
+            partitions: 6,
+            replication_factor: copies,
+            id_horizon: Duration::from_secs(400 * 86_400),
+            ..TopicPlan::default()
+        };
+        let made = kafka::init(&KafkaSettings::plaintext(&own.address()), &plan, &Clock::System);
+        made.expect("the topics can be made");
+    }
+
+    /// Sends a signal to one of the test's own brokers, by its number from 1.
+    pub(crate) fn signal_broker(&self, number: u16, signal: &str) {
+        self.own.as_ref().expect("it has its own").run(&["signal", &number.to_string(), signal]);
+    }
+
+    /// Starts those of its own brokers that do not run.
+    pub(crate) fn start_brokers(&self) {
+        self.own.as_ref().expect("it has its own").run(&["start"]);
     }
 
     /// Runs `pulso init`.
@@ -134,6 +170,16 @@ impl Cluster {
     /// Starts one more consumer with more flags.
     pub(crate) fn consumer_with(&mut self, flags: &[&str]) -> Server {
         started("consumer", self.start_consumer(flags))
+    }
+
+    /// Starts one more consumer, which reaches the store through what `lead` gives for the address of its nodes.
+    pub(crate) fn consumer_through(&mut self, lead: impl FnOnce(&str) -> String) -> Server {
+        let name = self.servers.flags.iter().position(|flag| flag == "--cql-nodes").expect("nodes");
+        let nodes = self.servers.flags[name + 1].clone();
+        self.servers.flags[name + 1] = lead(&nodes);
+        let consumer = self.consumer();
+        self.servers.flags[name + 1] = nodes;
+        consumer
     }
 
     /// Starts one more consumer; gives how it ended when it did before it could work.

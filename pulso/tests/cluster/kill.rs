@@ -12,6 +12,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::fixture::{Cluster, SOON, metric};
 use crate::harness::{Server, pulse_line};
+use crate::held::HeldNode;
 
 /// Pulses of one file.
 const FILE_PULSES: usize = 400;
@@ -120,6 +121,58 @@ fn g03_a_consumer_that_sleeps_past_its_session_and_comes_back_changes_no_total()
             signal(pid, rustix::process::Signal::CONT);
         }
     });
+}
+
+/// A consumer falls asleep within a flush, which does not reach the store before another one has its partitions and has written
+/// its own checkpoints. Then rows and runs of the sleeper land behind these, and lose; and it wakes and works on.
+#[test]
+fn g03_a_row_and_a_run_of_a_sleeper_land_behind_the_new_owners_checkpoint_and_change_no_total() {
+    let mut cluster = Cluster::start(0, "topic");
+    let mut node = None;
+    let sleeper = cluster.consumer_through(|nodes| node.insert(HeldNode::start(nodes)).address().to_owned());
+    let (pid, node) = (sleeper.pid(), node.expect("it is started with the consumer"));
+    cluster.consumers.push(sleeper);
+    let writes = || ["usage", "id_runs"].map(|table| node.writes(table));
+    Story { name: "late", seed: 17 }.tell(cluster, |cluster, _| {
+        thread::sleep(Duration::from_secs(3));
+        node.hold();
+        until("a flush has rows and runs on their way", || writes().iter().all(|(held, _)| *held > 0));
+        signal(pid, rustix::process::Signal::STOP);
+        let ends = offsets(cluster, "end_offset");
+        assert_ne!(offsets(cluster, "folded_offset"), ends, "the sleeper has nothing unfinished");
+        let owner = cluster.consumer();
+        cluster.consumers.push(owner);
+        until("every checkpoint is another's", || {
+            offsets(cluster, "folded_offset").iter().zip(&ends).all(|(folded, end)| folded >= end)
+        });
+        assert!(writes().iter().all(|(_, landed)| *landed == 0), "{:?}", writes());
+        node.release();
+        until("a row and a run of the sleeper have landed", || {
+            writes().iter().all(|(_, landed)| *landed > 0)
+        });
+        let told = format!("late: held and landed of the sleeper: rows and runs {:?}", writes());
+        writeln!(std::io::stdout(), "{told}").expect("tells");
+        let folded = || metric(&cluster.consumers[0], "pulso_consumer_records_total");
+        signal(pid, rustix::process::Signal::CONT);
+        let before = folded();
+        until("the sleeper works on", || folded() > before);
+        thread::sleep(Duration::from_secs(3));
+    });
+}
+
+/// This offset of each partition.
+fn offsets(cluster: &Cluster, name: &str) -> Vec<u64> {
+    let ledger = cluster.ledger();
+    let partitions = ledger["partitions"].as_array().expect("partitions");
+    partitions.iter().map(|partition| partition[name].as_u64().expect("an offset")).collect()
+}
+
+fn until(what: &str, is_so: impl Fn() -> bool) {
+    let since = Instant::now();
+    while !is_so() {
+        assert!(since.elapsed() < SOON, "not within {SOON:?}: {what}");
+        thread::sleep(Duration::from_millis(50));
+    }
 }
 
 #[test]

@@ -70,7 +70,7 @@ fn is_refused(ran: &Ran, words: &str) {
 #[test]
 fn a_missing_or_another_topic_is_told_by_the_roles_and_found_by_doctor() {
     let servers = Servers::take();
-    let own = OwnServer::kafka();
+    let own = OwnServer::kafka(1);
     let brokers = own.address();
     let place = Place { brokers: &brokers, nodes: &servers.flags[3], keyspace: "wrong_topics", more: &[] };
     place.is_wrong("query", "kafka", "run `pulso init`");

@@ -110,6 +110,10 @@ impl Log for KafkaGenerations {
         self.known.append(partition, value)
     }
 
+    fn takes(&self, partition: u32) -> bool {
+        self.known.takes(partition)
+    }
+
     fn watermarks(&self, partition: u32) -> Result<Watermarks, LogError> {
         self.known.watermarks(partition)
     }

@@ -230,6 +230,10 @@ impl Log for KafkaLog {
         answer
     }
 
+    fn takes(&self, partition: u32) -> bool {
+        self.source.producer.takes(partition)
+    }
+
     fn watermarks(&self, partition: u32) -> Result<Watermarks, LogError> {
         if self.source.is_lost()
             && let Some(sentence) = self.source.changed(partition)

@@ -19,7 +19,7 @@ use bytes::Bytes;
 use metrics::counter;
 use parking_lot::{Mutex, RwLock};
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::ToBytes;
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext};
 use rdkafka::{ClientConfig, ClientContext, Message as _, Timestamp};
@@ -33,6 +33,9 @@ use crate::log::{AppendReply, Appended, LogError, RECORD_BYTES_MAX};
 /// While the oldest append of a partition waits longer than this, new ones are refused at once instead of waiting behind
 /// it: longer than a leader election, so that a failover is waited for.
 const STALLED_AFTER: Duration = Duration::from_secs(10);
+/// After an append that timed out new ones are refused for so long; the next one then finds out whether the brokers confirm
+/// again, and until it knows others are refused.
+const REFUSED_FOR: Duration = Duration::from_secs(2);
 
 /// How records are produced.
 #[derive(Clone, Debug)]
@@ -104,9 +107,15 @@ impl Producer {
         answer
     }
 
-    /// Whether any partition confirms what it is sent.
+    /// Whether a partition that exists confirms what it is sent, as far as is known.
+    pub(super) fn takes(&self, partition: u32) -> bool {
+        !self.lanes[partition as usize].is_stalled()
+    }
+
+    /// Whether any partition that was sent something confirms it.
     pub(super) fn is_confirming(&self) -> bool {
-        self.lanes.iter().any(|lane| !lane.is_stalled())
+        let mut used = self.lanes.iter().filter(|lane| lane.is_used()).peekable();
+        used.peek().is_none() || used.any(|lane| !lane.is_stalled())
     }
 
     /// The client, to ask the brokers about the topic.
@@ -180,25 +189,50 @@ pub(super) struct Pending {
     bytes: usize,
 }
 
-/// The appends of one partition that are not answered yet: since when, the oldest first.
+/// The appends of one partition.
 #[derive(Default)]
-struct Lane(Mutex<VecDeque<Instant>>);
+struct Lane(Mutex<Appends>);
+
+#[derive(Default)]
+struct Appends {
+    /// Since when those wait that are not answered yet, the oldest first.
+    waiting: VecDeque<Instant>,
+    /// When the last answered one timed out, if it did.
+    timed_out_at: Option<Instant>,
+    is_used: bool,
+}
 
 impl Lane {
     fn enter(&self) {
-        self.0.lock().push_back(Instant::now());
+        let mut appends = self.0.lock();
+        appends.is_used = true;
+        appends.waiting.push_back(Instant::now());
     }
 
-    fn leave(&self) {
-        self.0.lock().pop_front();
+    fn leave(&self, timed_out: bool) {
+        let mut appends = self.0.lock();
+        appends.waiting.pop_front();
+        appends.timed_out_at = timed_out.then(Instant::now);
     }
 
     fn leave_last(&self) {
-        self.0.lock().pop_back();
+        self.0.lock().waiting.pop_back();
+    }
+
+    fn is_used(&self) -> bool {
+        self.0.lock().is_used
     }
 
     fn is_stalled(&self) -> bool {
-        self.0.lock().front().is_some_and(|since| since.elapsed() > STALLED_AFTER)
+        self.0.lock().is_stalled(Instant::now())
+    }
+}
+
+impl Appends {
+    fn is_stalled(&self, now: Instant) -> bool {
+        let has_waited = |since: &Instant| now.duration_since(*since) > STALLED_AFTER;
+        let is_refusing = |at: Instant| now.duration_since(at) < REFUSED_FOR || !self.waiting.is_empty();
+        self.waiting.front().is_some_and(has_waited) || self.timed_out_at.is_some_and(is_refusing)
     }
 }
 
@@ -221,7 +255,8 @@ impl ProducerContext for Deliveries {
     type DeliveryOpaque = Box<Pending>;
 
     fn delivery(&self, result: &DeliveryResult<'_>, pending: Self::DeliveryOpaque) {
-        pending.lane.leave();
+        let timed_out = KafkaError::MessageProduction(RDKafkaErrorCode::MessageTimedOut);
+        pending.lane.leave(result.as_ref().is_err_and(|(error, _)| *error == timed_out));
         let answer = match result {
             Ok(message) => place(message.offset(), message.timestamp())
                 .map(|(offset, appended_at_nanos)| {
@@ -278,5 +313,32 @@ mod tests {
         assert_eq!(batch(-1, created), [None; 3]);
         assert_eq!(batch(-1, Timestamp::NotAvailable), [None; 3]);
         assert_eq!(place(-1, Timestamp::LogAppendTime(1)), None);
+    }
+
+    #[test]
+    fn g12_after_a_time_out_appends_are_refused_and_then_one_finds_out() {
+        let begun = Instant::now();
+        let at = |millis: u64| begun + Duration::from_millis(millis);
+        let appends = |waiting: &[u64], timed_out: Option<u64>| Appends {
+            waiting: waiting.iter().map(|millis| at(*millis)).collect(),
+            timed_out_at: timed_out.map(at),
+            is_used: true,
+        };
+        // One is waited for as long as an election may take.
+        assert!(!appends(&[0, 5_000], None).is_stalled(at(10_000)));
+        assert!(appends(&[0, 5_000], None).is_stalled(at(10_001)));
+        // After a time-out none goes for a while, then one does, and behind it none.
+        assert!(appends(&[], Some(15_000)).is_stalled(at(16_999)));
+        assert!(!appends(&[], Some(15_000)).is_stalled(at(17_000)));
+        assert!(appends(&[17_000], Some(15_000)).is_stalled(at(17_001)));
+
+        let lane = Lane::default();
+        assert!(!lane.is_used() && !lane.is_stalled());
+        lane.enter();
+        lane.leave(true);
+        assert!(lane.is_used() && lane.is_stalled());
+        lane.enter();
+        lane.leave(false);
+        assert!(!lane.is_stalled(), "what is confirmed ends it");
     }
 }
