@@ -232,6 +232,13 @@ impl Cluster {
         }
     }
 
+    /// How many pulses the usage of a tenant has.
+    pub(crate) fn counted(&self, tenant: &str) -> u64 {
+        let usage = self.client(&["usage", tenant, "--output", "json"]).expect_code(0).json();
+        let rows = usage["usage"].as_array().expect("rows");
+        rows.iter().map(|row| row["count"].as_u64().expect("a count")).sum()
+    }
+
     /// Usage, charges and invoices of a tenant's month, without what depends on when it was asked.
     pub(crate) fn bill(&self, tenant: &str, month: &str) -> Vec<String> {
         bill_of(tenant, month, &|arguments| self.client(arguments))
@@ -248,6 +255,16 @@ impl Cluster {
 
     fn logs(&self) -> String {
         self.consumers.iter().map(Server::stderr).collect::<Vec<_>>().join("\n---\n")
+    }
+}
+
+/// Waits until something is so, and fails when it does not come to that.
+#[track_caller]
+pub(crate) fn until(what: &str, is_so: impl Fn() -> bool) {
+    let since = Instant::now();
+    while !is_so() {
+        assert!(since.elapsed() < SOON, "not within {SOON:?}: {what}");
+        std::thread::sleep(Duration::from_millis(50));
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::fixture::{Cluster, SOON, metric};
+use crate::fixture::{Cluster, SOON, metric, until};
 use crate::harness::{Server, pulse_line};
 use crate::held::HeldNode;
 
@@ -78,10 +78,7 @@ impl Story<'_> {
         });
         cluster.drain();
         for (tenant, pulses) in &sent {
-            let usage = cluster.client(&["usage", tenant, "--output", "json"]).expect_code(0).json();
-            let rows = usage["usage"].as_array().expect("rows");
-            let count: u64 = rows.iter().map(|row| row["count"].as_u64().expect("a count")).sum();
-            assert_eq!(count, *pulses, "{tenant}: lost or doubled");
+            assert_eq!(cluster.counted(tenant), *pulses, "{tenant}: lost or doubled");
         }
         let sum: u64 = sent.values().sum();
         let told = format!("{}: {sum} pulses of {} tenants, lost 0, doubled 0", self.name, sent.len());
@@ -165,14 +162,6 @@ fn offsets(cluster: &Cluster, name: &str) -> Vec<u64> {
     let ledger = cluster.ledger();
     let partitions = ledger["partitions"].as_array().expect("partitions");
     partitions.iter().map(|partition| partition[name].as_u64().expect("an offset")).collect()
-}
-
-fn until(what: &str, is_so: impl Fn() -> bool) {
-    let since = Instant::now();
-    while !is_so() {
-        assert!(since.elapsed() < SOON, "not within {SOON:?}: {what}");
-        thread::sleep(Duration::from_millis(50));
-    }
 }
 
 #[test]
